@@ -1,0 +1,1 @@
+"""Settings models, loading of YAML, presets."""

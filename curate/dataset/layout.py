@@ -1,0 +1,94 @@
+"""Where everything lies in a workspace. No other module spells a path."""
+
+from __future__ import annotations
+
+DATASET = ".curate/dataset.json"
+CONFIG = ".curate/config.yaml"
+LOCK = ".curate/lock"
+RUNS = ".curate/runs"
+
+
+def shard_name(index: int, shards: int) -> str:
+    """``00042``: at least five digits, as many as the last shard needs."""
+    return f"{index:0{max(5, len(str(shards - 1)))}d}"
+
+
+def spill(unit: str) -> str:
+    """Rows of one ingest unit, sorted by uid, before they are cut into shards."""
+    return f".curate/spill/{unit}.parquet"
+
+
+def candidates(shard: str) -> str:
+    """The candidates of a shard."""
+    return f"candidates/{shard}.parquet"
+
+
+def image_tar(shard: str) -> str:
+    """Images of a shard: webdataset, keys are uids."""
+    return f"images/{shard}.tar"
+
+
+def image_table(shard: str) -> str:
+    """One row per candidate, in img2dataset's columns and ours."""
+    return f"images/{shard}.parquet"
+
+
+def image_stats(shard: str) -> str:
+    """img2dataset's counters of a shard."""
+    return f"images/{shard}_stats.json"
+
+
+def embedding(model: str, modality: str, shard: str) -> str:
+    """``modality`` is image or text; float16, one row per sample, clip-retrieval's names."""
+    kind = {"image": "img_emb", "text": "text_emb"}[modality]
+    return f"embeddings/{model}/{kind}/{kind}_{shard}.npy"
+
+
+def embedding_table(model: str, shard: str) -> str:
+    """The rows beside the vectors: uid, caption, url, similarity."""
+    return f"embeddings/{model}/metadata/metadata_{shard}.parquet"
+
+
+def embedding_model(model: str) -> str:
+    """What made the vectors: model, weights digest, preprocessing, precision."""
+    return f"embeddings/{model}/model.json"
+
+
+def scores(scorer: str, shard: str) -> str:
+    """uid and the columns of one scorer."""
+    return f"scores/{scorer}/{shard}.parquet"
+
+
+def selection(experiment: str, shard: str) -> str:
+    """Kept uids of a shard with their repeat counts."""
+    return f"selections/{experiment}/{shard}.parquet"
+
+
+def selection_file(experiment: str, name: str) -> str:
+    """``subset.npy``, ``funnel.json`` or ``learned.json`` of an experiment."""
+    return f"selections/{experiment}/{name}"
+
+
+def index_file(experiment: str, model: str, name: str) -> str:
+    """``image.index``, ``text.index``, ``uids.npy`` or ``index.json``."""
+    return f"index/{experiment}/{model}/{name}"
+
+
+def export_file(experiment: str, name: str) -> str:
+    """A file of the exported dataset."""
+    return f"export/{experiment}/{name}"
+
+
+def report_page(experiment: str) -> str:
+    """The report of an experiment."""
+    return f"report/{experiment}/index.html"
+
+
+def record(stage: str, unit: str) -> str:
+    """The commit record of one unit of a stage."""
+    return f".curate/records/{stage}/{unit}.json"
+
+
+def folded_records(stage: str) -> str:
+    """All records of a finished stage."""
+    return f".curate/records/{stage}/folded.parquet"

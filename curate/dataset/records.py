@@ -1,0 +1,146 @@
+"""Commit records: what was done to a unit, with what, and what came of it.
+
+A unit's outputs count only when its record exists; the record is written last. Records of a
+finished stage are folded into one parquet file; a single record beside it is newer and wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.dataset import layout
+from curate.dataset.workspace import FileRef, Workspace, ref_of
+
+FOLD_AT = 64
+"""A finished stage with fewer single records than this is left as it is."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The account of one unit of one stage."""
+
+    stage: str
+    unit: str
+    key: str
+    """Fingerprint of all that decides the outputs: settings, inputs, code version."""
+    settings: dict[str, Any]
+    code_version: int
+    inputs_digest: str
+    inputs: list[FileRef]
+    """The first few inputs, for reading; ``inputs_digest`` covers all."""
+    outputs: list[FileRef]
+    rows_in: int
+    rows_out: int
+    drops: dict[str, int]
+    """Reason → rows. ``rows_in == rows_out + sum(drops)``."""
+    stats: dict[str, Any] = {}
+    seconds: float = 0.0
+    finished: str = ""
+    """UTC, ISO 8601."""
+    version: str = ""
+    failed: bool = False
+    error: str = ""
+
+
+class RecordStore:
+    """The records of a workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def write(self, record: Record) -> None:
+        """Commit a unit."""
+        path = layout.record(record.stage, record.unit)
+        self.workspace.write_bytes(path, msgspec.json.encode(record, enc_hook=str) + b"\n")
+
+    def read(self, stage: str, unit: str) -> Record | None:
+        """One record, or None."""
+        path = layout.record(stage, unit)
+        if self.workspace.exists(path):
+            return _decode(self.workspace.read_bytes(path))
+        return next((r for r in self._folded(stage, unit) if r.unit == unit), None)
+
+    def iterate(self, stage: str) -> Iterator[Record]:
+        """All records of a stage, in order of unit names; memory is that of the unit names."""
+        folder = layout.record(stage, "x").rsplit("/", 1)[0]
+        single = sorted(p for p in self.workspace.sizes(folder) if p.endswith(".json"))
+        names = {p.rsplit("/", 1)[-1].removesuffix(".json"): p for p in single}
+        pending = sorted(names)
+        for record in self._folded(stage):
+            while pending and pending[0] < record.unit:
+                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]))
+            if pending and pending[0] == record.unit:
+                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]))
+            else:
+                yield record
+        for unit in pending:
+            yield _decode(self.workspace.read_bytes(names[unit]))
+
+    def outputs(self, stage: str) -> dict[str, FileRef]:
+        """Path → ref of everything a stage has committed; about 300 bytes of memory a file."""
+        return {ref.path: ref for record in self.iterate(stage) for ref in record.outputs}
+
+    def remove(self, stage: str, unit: str) -> None:
+        """Forget a single record (a folded one must be unfolded first)."""
+        self.workspace.remove(layout.record(stage, unit))
+
+    def fold(self, stage: str) -> None:
+        """Put all records of a stage into one file. A kill at any point loses none."""
+        folder = layout.record(stage, "x").rsplit("/", 1)[0]
+        single = [p for p in self.workspace.sizes(folder) if p.endswith(".json")]
+        if len(single) < FOLD_AT:
+            return
+        self._write_folded(stage, self.iterate(stage))
+        for path in single:
+            self.workspace.remove(path)
+
+    def drop(self, stage: str, units: set[str]) -> None:
+        """Forget units, folded or not."""
+        path = layout.folded_records(stage)
+        if self.workspace.exists(path):
+            self._write_folded(stage, (r for r in self._folded(stage) if r.unit not in units))
+        for unit in units:
+            self.remove(stage, unit)
+
+    def stages(self) -> list[str]:
+        """Names of the stages that have records, in no order that matters."""
+        root = layout.record("", "").split("//")[0]
+        found = set()
+        for path in self.workspace.fs.find(self.workspace.full(root)):
+            relative = str(path).split(f"{root}/", 1)[-1]
+            found.add(relative.rsplit("/", 1)[0])
+        return sorted(found)
+
+    def _folded(self, stage: str, unit: str | None = None) -> Iterator[Record]:
+        path = layout.folded_records(stage)
+        if not self.workspace.exists(path):
+            return
+        with self.workspace.open(path) as stream:
+            file = pq.ParquetFile(stream)
+            for batch in file.iter_batches(batch_size=1024, columns=["unit", "record"]):
+                for name, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                    if unit is None or name == unit:
+                        yield _decode(text)
+
+    def _write_folded(self, stage: str, records: Iterator[Record]) -> FileRef:
+        path = layout.folded_records(stage)
+        schema = pa.schema([("unit", pa.string()), ("key", pa.string()), ("record", pa.binary())])
+        with self.workspace.writing(path) as temporary:
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+                rows: list[dict[str, Any]] = []
+                for record in records:
+                    text = msgspec.json.encode(record, enc_hook=str)
+                    rows.append({"unit": record.unit, "key": record.key, "record": text})
+                    if len(rows) == 1024:
+                        writer.write_table(pa.Table.from_pylist(rows, schema))
+                        rows.clear()
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+            return ref_of(temporary, path)
+
+
+def _decode(text: bytes) -> Record:
+    return msgspec.json.decode(text, type=Record)

@@ -1,0 +1,143 @@
+"""Aligned columns: what is known about the samples of a shard, without a join.
+
+The samples of a shard are the rows that have an image, in uid order. Every family after download
+has exactly these rows; reading checks it, so a misaligned file is an error and never a wrong result.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.dataset import layout
+from curate.dataset.workspace import Workspace
+from curate.errors import DataError, UserError
+
+IMAGES_HIDDEN = {"key", "status", "caption", "reason", "error_message"}
+"""Columns of the image table that say nothing about a sample (``caption`` is exposed as ``text``)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where a column of the samples is stored."""
+
+    family: str
+    """``images``, ``embeddings/<model>`` or ``scores/<scorer>``."""
+    stored: str
+    type: pa.DataType
+
+    @property
+    def stage(self) -> str:
+        """The stage whose records list this column's files."""
+        kind, _, name = self.family.partition("/")
+        return {"images": "download", "embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
+
+
+def family_path(family: str, shard: str) -> str:
+    """The parquet file of a column family."""
+    kind, _, name = family.partition("/")
+    if kind == "images":
+        return layout.image_table(shard)
+    if kind == "embeddings":
+        return layout.embedding_table(name, shard)
+    return layout.scores(name, shard)
+
+
+def image_shards(workspace: Workspace) -> list[str]:
+    """Names of the shards that have an image table, in order."""
+    paths = workspace.sizes("images")
+    return sorted(p.split("/")[-1].removesuffix(".parquet") for p in paths if p.endswith(".parquet"))
+
+
+def columns_of(
+    workspace: Workspace, shard: str, models: Sequence[str], scorers: Iterable[str]
+) -> dict[str, Column]:
+    """Name → column for everything that is stored about the samples of a shard.
+
+    ``similarity`` is the first model's; every model's is also there as ``<model>_similarity``.
+
+    Raises:
+        UserError: two families have a column of one name.
+    """
+    found: dict[str, Column] = {}
+
+    def add(name: str, column: Column) -> None:
+        if name in found:
+            raise UserError(
+                f"column '{name}' is in {found[name].family} and in {column.family}; "
+                "give the scorer another name"
+            )
+        found[name] = column
+
+    for field in _schema(workspace, "images", shard):
+        if field.name not in IMAGES_HIDDEN:
+            add(field.name, Column("images", field.name, field.type))
+        elif field.name == "caption":
+            add("text", Column("images", "caption", field.type))
+    for i, model in enumerate(models):
+        family = f"embeddings/{model}"
+        column = Column(family, "similarity", _schema(workspace, family, shard).field("similarity").type)
+        add(f"{model}_similarity", column)
+        if i == 0:
+            add("similarity", column)
+    for scorer in scorers:
+        for field in _schema(workspace, f"scores/{scorer}", shard):
+            if field.name != "uid":
+                add(field.name, Column(f"scores/{scorer}", field.name, field.type))
+    return found
+
+
+def need(columns: dict[str, Column], name: str, place: str) -> Column:
+    """The column of that name.
+
+    Raises:
+        UserError: there is none; says where it was asked for and which names are near.
+    """
+    if name in columns:
+        return columns[name]
+    near = difflib.get_close_matches(name, columns, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"columns: {', '.join(sorted(columns))}"
+    raise UserError(f"{place}: unknown column '{name}'; {hint}")
+
+
+def read_samples(
+    workspace: Workspace, shard: str, names: Sequence[str], columns: dict[str, Column]
+) -> pa.Table:
+    """The named columns of a shard's samples, ``uid`` first, in uid order.
+
+    Raises:
+        DataError: a family has other rows than the images have.
+    """
+    wanted: dict[str, dict[str, str]] = {"images": {}}
+    for name in names:
+        if name != "uid":
+            column = columns[name]
+            wanted.setdefault(column.family, {})[name] = column.stored
+    uids: pa.ChunkedArray | None = None
+    parts: dict[str, pa.ChunkedArray] = {}
+    for family, stored in wanted.items():
+        extra = ["status"] if family == "images" else []
+        read = list(dict.fromkeys(["uid", *extra, *stored.values()]))
+        table = workspace.read_table(family_path(family, shard), read)
+        if family == "images":
+            table = table.filter(pc.equal(table["status"], "success"))
+            uids = table["uid"]
+        elif uids is None or not table["uid"].equals(uids):
+            raise DataError(
+                f"{workspace.url}/{family_path(family, shard)}: its rows are not those of "
+                f"{layout.image_table(shard)}; run the stage again"
+            )
+        for name, column_name in stored.items():
+            parts[name] = table[column_name]
+    assert uids is not None
+    return pa.table({"uid": uids, **{n: parts[n] for n in names if n != "uid"}})
+
+
+def _schema(workspace: Workspace, family: str, shard: str) -> pa.Schema:
+    with workspace.open(family_path(family, shard)) as stream:
+        return pq.read_schema(stream)

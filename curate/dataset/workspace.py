@@ -1,0 +1,216 @@
+"""One fsspec URL that holds everything, and the only ways to write into it.
+
+A file appears under its final name whole or not at all: it is written to a temporary name, synced
+and renamed; on stores without rename it is uploaded from a local temporary in one piece.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from curate.errors import DataError, UserError
+
+TEMP = ".curate/tmp"
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file of the workspace and what it contained when it was committed."""
+
+    path: str
+    size: int
+    digest: str
+
+
+class Workspace:
+    """A folder behind an fsspec URL. Paths are relative, with forward slashes. Picklable."""
+
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
+        self.url = url
+        self.options = dict(storage_options or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "options": self.options}
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.url!r})"
+
+    @cached_property
+    def _target(self) -> tuple[Any, str]:
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url, **self.options)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"workspace: cannot open '{self.url}': {error}") from None
+        return fs, str(root).rstrip("/")
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec filesystem."""
+        return self._target[0]
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether files can be renamed and memory-mapped."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def full(self, path: str) -> str:
+        """The path as the filesystem knows it."""
+        return f"{self._target[1]}/{path}" if path else self._target[1]
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.fs.exists(self.full(path)))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open for reading. Raises DataError when the file is not there."""
+        try:
+            return self.fs.open(self.full(path), "rb")  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            raise DataError(f"{self.url}/{path}: no such file in the workspace") from None
+
+    def read_bytes(self, path: str) -> bytes:
+        """A whole small file."""
+        with self.open(path) as stream:
+            return stream.read()
+
+    def read_json(self, path: str) -> Any:
+        """A JSON file. Raises DataError when it does not parse."""
+        try:
+            return json.loads(self.read_bytes(path))
+        except ValueError as error:
+            raise DataError(f"{self.url}/{path}: not valid JSON ({error})") from None
+
+    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """Columns of a parquet file. Raises DataError when it is missing or broken."""
+        try:
+            with self.open(path) as stream:
+                return pq.read_table(stream, columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{self.url}/{path}: cannot be read as parquet ({error})") from None
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Relative path → bytes of the files directly in a folder; empty when there is no folder."""
+        try:
+            entries = self.fs.ls(self.full(folder), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        prefix = f"{folder}/" if folder else ""
+        return {
+            prefix + e["name"].rstrip("/").rsplit("/", 1)[-1]: int(e["size"] or 0)
+            for e in entries
+            if e["type"] == "file"
+        }
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.full(path))
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder with all it holds; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.full(path), recursive=True)
+
+    @contextlib.contextmanager
+    def writing(self, path: str) -> Iterator[Path]:
+        """A local path to write to; on a clean exit the file is at ``path``, whole and synced.
+
+        An exception leaves nothing behind. The temporary lies in the workspace when that is local,
+        so that the rename does not cross filesystems.
+        """
+        name = f"{uuid.uuid4().hex}-{path.rsplit('/', 1)[-1]}"
+        if self.is_local:
+            folder = Path(self.full(TEMP))
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / name
+        else:
+            temporary = Path(tempfile.mkdtemp(prefix="curate-")) / name
+        try:
+            yield temporary
+            if self.is_local:
+                _sync(temporary)
+                final = Path(self.full(path))
+                final.parent.mkdir(parents=True, exist_ok=True)
+                temporary.replace(final)
+                _sync(final.parent)
+            else:
+                self.fs.put_file(str(temporary), self.full(path))
+        finally:
+            temporary.unlink(missing_ok=True)
+            if not self.is_local:
+                shutil.rmtree(temporary.parent, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def local(self, path: str) -> Iterator[Path]:
+        """A local path to read from: the file itself, or a copy that is removed afterwards."""
+        if not self.exists(path):
+            raise DataError(f"{self.url}/{path}: no such file in the workspace")
+        if self.is_local:
+            yield Path(self.full(path))
+            return
+        folder = Path(tempfile.mkdtemp(prefix="curate-"))
+        try:
+            copy = folder / path.rsplit("/", 1)[-1]
+            self.fs.get_file(self.full(path), str(copy))
+            yield copy
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def write_bytes(self, path: str, data: bytes) -> FileRef:
+        """Commit a small file."""
+        with self.writing(path) as temporary:
+            temporary.write_bytes(data)
+        return FileRef(path, len(data), _hasher(data).hexdigest())
+
+    def write_json(self, path: str, value: Any) -> FileRef:
+        """Commit a JSON file, keys in the order given, one trailing newline."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        return self.write_bytes(path, text.encode("utf-8", "surrogatepass") + b"\n")
+
+    def write_table(self, path: str, table: pa.Table, row_group_rows: int = 65_536) -> FileRef:
+        """Commit a parquet file (zstd)."""
+        with self.writing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_rows)
+            return ref_of(temporary, path)
+
+    def clear_temporaries(self) -> None:
+        """Remove what killed processes left half-written. Only under the workspace's lock."""
+        if self.is_local:
+            shutil.rmtree(self.full(TEMP), ignore_errors=True)
+
+
+def ref_of(local: Path, path: str) -> FileRef:
+    """The FileRef of a local file that is about to be committed as ``path``."""
+    hasher = _hasher()
+    with local.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hasher.update(block)
+    return FileRef(path, local.stat().st_size, hasher.hexdigest())
+
+
+def _hasher(data: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Training shards, tables and the dataset card of a selection."""

@@ -1,0 +1,1 @@
+"""Experiments: rules over columns, selections, funnels."""

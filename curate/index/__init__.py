@@ -1,0 +1,1 @@
+"""kNN indices over a selection, and search."""

@@ -1,0 +1,1 @@
+"""How a stage runs: contract, planning, Dask, progress, budgets."""

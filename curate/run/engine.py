@@ -1,0 +1,281 @@
+"""Runs stages: plan, do, retry, quarantine, account.
+
+Whatever happens to a process, what was committed stays: a unit counts when its record is written,
+and the record is written last, by the worker that did the unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+
+from curate import __version__
+from curate.config.models import RunSettings
+from curate.dataset import layout
+from curate.dataset.records import Record, RecordStore
+from curate.dataset.workspace import Workspace
+from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
+from curate.run.events import EventLog, utc_now
+from curate.run.plan import Job, Plan, inputs_digest, make_plan
+from curate.run.pool import Pool, SynchronousPool, start_pool
+from curate.run.progress import StageProgress, duration_text, rate_text
+from curate.run.stage import Stage
+
+INPUTS_KEPT = 16
+"""Inputs named in a record; its digest covers all."""
+
+
+@dataclass
+class Engine:
+    """Runs the stages of one pipeline on one workspace.
+
+    Args:
+        workspace: where everything is read and written.
+        settings: cluster, retries, error budget.
+        console: where progress goes.
+        redo: names of stages (``download``, or ``all``) whose finished units may be done again
+            although that may lose what cannot be had again.
+    """
+
+    workspace: Workspace
+    settings: RunSettings
+    console: Console
+    redo: frozenset[str] = frozenset()
+    quarantined: dict[str, int] = field(default_factory=dict)
+    _pool: Pool | None = None
+
+    def run(self, stages: Sequence[Stage], config_text: str = "") -> None:
+        """Run stages in order.
+
+        Raises:
+            UserError: something the user has to mend before anything can go on.
+            BudgetExceededError: too many units of a stage failed.
+            IncompleteError: all stages ran, but some units are quarantined.
+        """
+        with _locked(self.workspace):
+            self.workspace.clear_temporaries()
+            if config_text:
+                self.workspace.write_bytes(layout.CONFIG, config_text.encode())
+            log = EventLog(self.workspace)
+            log.emit("run_started", version=__version__, stages=[s.name for s in stages], config=config_text)
+            try:
+                for stage in stages:
+                    self._run_stage(stage, log)
+                log.emit("run_finished", quarantined=self.quarantined)
+            except BaseException as error:
+                log.emit("run_stopped", error=f"{type(error).__name__}: {error}")
+                raise
+            finally:
+                log.close()
+                if self._pool is not None:
+                    self._pool.close()
+                    self._pool = None
+        if self.quarantined:
+            raise IncompleteError(_quarantine_text(self.quarantined))
+
+    def _run_stage(self, stage: Stage, log: EventLog) -> None:
+        store = RecordStore(self.workspace)
+        plan = make_plan(stage, self.workspace, store)
+        self._announce(stage, plan, log)
+        # Records go first: from here on no kill can leave a record beside outputs that are not its own.
+        forgotten = {*plan.stale, *(r.unit for r in plan.obsolete)}
+        if forgotten:
+            store.drop(stage.name, forgotten)
+        for record in plan.obsolete:
+            for ref in record.outputs:
+                self.workspace.remove(ref.path)
+        total = plan.done + len(plan.jobs)
+        if not plan.jobs:
+            self.console.print(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
+            return
+        started = time.monotonic()
+        with StageProgress(self.console, stage.name, total, plan.done) as progress:
+            failed = self._do(stage, plan, store, log, progress)
+        if failed:
+            self.quarantined[stage.name] = failed
+        else:
+            stage.finish(self.workspace)
+            store.fold(stage.name)
+        seconds = time.monotonic() - started
+        log.emit(
+            "stage_finished", stage=stage.name, seconds=round(seconds, 3), rows=progress.rows, failed=failed
+        )
+        note = f", [red]{failed} quarantined[/]" if failed else ""
+        before = f" ({plan.done} done before)" if plan.done else ""
+        self.console.print(
+            f"[green]✓[/] {stage.name:<22} {_count(len(plan.jobs), 'unit')}{before}, {progress.rows:,} rows "
+            f"in {duration_text(seconds)}, {rate_text(progress.rows / max(seconds, 1e-9))}{note}"
+        )
+
+    def _announce(self, stage: Stage, plan: Plan, log: EventLog) -> None:
+        """Say what changed; refuse to redo a guarded stage unasked."""
+        log.emit(
+            "stage_planned",
+            stage=stage.name,
+            todo=len(plan.jobs),
+            done=plan.done,
+            changes=dict(Counter(plan.stale.values())),
+            retried=plan.retried,
+            obsolete=len(plan.obsolete),
+        )
+        changes = Counter(plan.stale.values())
+        if plan.obsolete:
+            changes["units that no longer exist"] = len(plan.obsolete)
+        verb = stage.name.partition("/")[0]
+        if changes and stage.guarded and not {verb, "all"} & self.redo:
+            why = "; ".join(f"{what} ({_count(n, 'unit')})" for what, n in changes.items())
+            raise UserError(
+                f"{self.workspace.url}: this workspace's {verb} was made with another config or input: "
+                f"{why}. Use another workspace, or do it again with --redo {verb}"
+            )
+        for why, count in changes.items():
+            self.console.print(f"[yellow]↻[/] {stage.name:<22} {_count(count, 'unit')} again: {why}")
+
+    def _do(
+        self, stage: Stage, plan: Plan, store: RecordStore, log: EventLog, progress: StageProgress
+    ) -> int:
+        """Do the jobs of a plan with retries; returns how many ended in quarantine."""
+        allowed = math.floor(self.settings.error_budget * (plan.done + len(plan.jobs)))
+        failed = 0
+        for job, record, error in self._attempts(stage, plan.jobs, log):
+            if error is None:
+                progress.advance(record.rows_in)
+                log.emit(
+                    "unit_done",
+                    stage=stage.name,
+                    unit=job.unit.name,
+                    rows_in=record.rows_in,
+                    rows_out=record.rows_out,
+                    drops=record.drops,
+                    seconds=round(record.seconds, 3),
+                )
+                continue
+            failed += 1
+            progress.advance(0, failed=True)
+            store.write(_failure(stage, job, error))
+            log.emit("unit_quarantined", stage=stage.name, unit=job.unit.name, error=_words(error))
+            self.console.print(f"[red]✗[/] {stage.name} {job.unit.name}: {_words(error)}", highlight=False)
+            if failed > allowed:
+                raise BudgetExceededError(
+                    f"{stage.name}: {_count(failed, 'unit')} failed, more than the error budget of {allowed} "
+                    f"(run.error_budget {self.settings.error_budget} of {plan.done + len(plan.jobs)}). "
+                    f"Last: {job.unit.name}: {_words(error)}. What was committed is kept; rerun to go on"
+                )
+        return failed
+
+    def _attempts(
+        self, stage: Stage, jobs: list[Job], log: EventLog
+    ) -> Iterator[tuple[Job, Record, BaseException | None]]:
+        """Every job once, after as many tries as it took."""
+        pool = SynchronousPool() if stage.inline else self._shared_pool()
+        left = jobs
+        for attempt in range(self.settings.retries + 1):
+            again: list[Job] = []
+            for job, record, error in pool.run(run_unit, (stage, self.workspace), left, stage.gpu):
+                if isinstance(error, UserError) and not isinstance(error, DataError):
+                    raise error
+                if error is None or attempt == self.settings.retries:
+                    yield job, record, error
+                else:
+                    log.emit("unit_retried", stage=stage.name, unit=job.unit.name, error=_words(error))
+                    again.append(job)
+            left = again
+            if not left:
+                return
+
+    def _shared_pool(self) -> Pool:
+        if self._pool is None:
+            self._pool = start_pool(self.settings)
+        return self._pool
+
+
+def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
+    """Do one unit and commit it. Runs in a worker; also what a debugger would call."""
+    started = time.perf_counter()
+    outcome = stage.run(workspace, job.unit)
+    lost = outcome.rows_in - outcome.rows_out - sum(outcome.drops.values())
+    if lost:
+        raise DataError(f"{stage.name} {job.unit.name}: {lost} rows are unaccounted for; this is a bug")
+    record = Record(
+        stage=stage.name,
+        unit=job.unit.name,
+        key=job.key,
+        settings=dict(stage.settings),
+        code_version=stage.code_version,
+        inputs_digest=inputs_digest(job.unit.inputs),
+        inputs=list(job.unit.inputs[:INPUTS_KEPT]),
+        outputs=list(outcome.outputs),
+        rows_in=outcome.rows_in,
+        rows_out=outcome.rows_out,
+        drops=dict(sorted(outcome.drops.items())),
+        stats=dict(outcome.stats),
+        seconds=time.perf_counter() - started,
+        finished=utc_now(),
+        version=__version__,
+    )
+    RecordStore(workspace).write(record)
+    return record
+
+
+def _failure(stage: Stage, job: Job, error: BaseException) -> Record:
+    return Record(
+        stage=stage.name,
+        unit=job.unit.name,
+        key=job.key,
+        settings=dict(stage.settings),
+        code_version=stage.code_version,
+        inputs_digest=inputs_digest(job.unit.inputs),
+        inputs=list(job.unit.inputs[:INPUTS_KEPT]),
+        outputs=[],
+        rows_in=0,
+        rows_out=0,
+        drops={},
+        finished=utc_now(),
+        version=__version__,
+        failed=True,
+        error=_words(error),
+    )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _quarantine_text(quarantined: dict[str, int]) -> str:
+    parts = ", ".join(f"{stage}: {_count(n, 'unit')}" for stage, n in quarantined.items())
+    return f"quarantined after all retries: {parts}. Everything else is done; a rerun tries them again"
+
+
+@contextlib.contextmanager
+def _locked(workspace: Workspace) -> Iterator[None]:
+    """Only one run at a time on a local workspace; the lock goes with its process, however it ends."""
+    if not workspace.is_local:
+        yield
+        return
+    path = Path(workspace.full(layout.LOCK))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream: IO[str] = path.open("w")
+    except OSError as error:
+        raise UserError(f"workspace: cannot write to '{workspace.url}': {error.strerror}") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{workspace.url}: another run is working on this workspace") from None
+        yield

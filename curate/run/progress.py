@@ -1,0 +1,101 @@
+"""Progress with rate and time left: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+QUIET_SECONDS = 15.0
+"""Between two lines where there is no terminal."""
+
+
+class StageProgress:
+    """The progress of one stage, in units and rows."""
+
+    def __init__(self, console: Console, name: str, total: int, done: int) -> None:
+        self.console, self.name, self.total, self.done = console, name, total, done
+        self.first = done
+        self.rows = self.failed = 0
+        self.start = self.said = time.monotonic()
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> StageProgress:
+        if self.console.is_terminal:
+            self.bar = Progress(
+                SpinnerColumn(),
+                TextColumn("[bold]{task.description:<22}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.name, total=self.total, completed=self.done, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def advance(self, rows: int, failed: bool = False) -> None:
+        """One more unit is through."""
+        self.done += 1
+        self.rows += rows
+        self.failed += failed
+        if self.bar is not None and self.task is not None:
+            note = f"  [red]{self.failed} failed[/]" if self.failed else ""
+            self.bar.update(self.task, completed=self.done, rate=f"{rate_text(self.rate)}{note}")
+        elif time.monotonic() - self.said > QUIET_SECONDS:
+            self.said = time.monotonic()
+            left = duration_text(self.seconds_left)
+            self.console.print(
+                f"{self.name}: {self.done}/{self.total} units, {rate_text(self.rate)}, {left} left"
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began."""
+        return time.monotonic() - self.start
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / max(self.seconds, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """By the pace of the units so far."""
+        return self.seconds / max(self.done - self.first, 1) * (self.total - self.done)
+
+
+def rate_text(rate: float) -> str:
+    """``12,345 rows/s``; one decimal below ten."""
+    return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
+
+
+def duration_text(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 05 s`` or ``4.2 s``."""
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    if seconds >= 60:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,81 @@
+"""The contract of a stage: which units there are, and how one is done.
+
+A stage says which units it needs to do and does one unit as a function of files to files. It holds
+only its settings and names, so that it pickles small and runs anywhere. Planning, retries, commit
+records and progress are the engine's, the same for all stages.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from curate.dataset.workspace import FileRef, Workspace
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: usually a shard.
+
+    Attributes:
+        name: names the record and the outputs; units are listed in order of their names.
+        inputs: the files it reads, as committed by the stages before.
+        payload: small picklable facts the stage needs to do the unit; part of its key.
+    """
+
+    name: str
+    inputs: tuple[FileRef, ...] = ()
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a unit. ``rows_in == rows_out + sum(drops.values())``."""
+
+    outputs: tuple[FileRef, ...]
+    rows_in: int
+    rows_out: int
+    drops: Mapping[str, int] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(ABC):
+    """One step of the pipeline."""
+
+    name: str
+    """Names its records, e.g. ``download`` or ``embed/b32``."""
+
+    settings: Mapping[str, Any]
+    """What decides the output bytes: ``Settings.facts()``, no knobs."""
+
+    code_version: ClassVar[int] = 1
+    """Raised when the same inputs and settings give other bytes than before."""
+
+    guarded: ClassVar[bool] = False
+    """Doing finished units again could lose what cannot be had again (images that are gone from
+    the web): the engine refuses unless told to redo."""
+
+    gpu: ClassVar[bool] = False
+    """Asks for a worker that owns a GPU, where the cluster has any."""
+
+    inline: ClassVar[bool] = False
+    """Runs in the driver's process: it is one unit that brings its own threads."""
+
+    @abstractmethod
+    def units(self, workspace: Workspace) -> Iterable[Unit]:
+        """The units there are now, given what the stages before have committed."""
+
+    @abstractmethod
+    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
+        """Do one unit: read its inputs, write its outputs through ``workspace.writing``.
+
+        Called in a worker process. Must give the same bytes for the same unit. Raise ``DataError``
+        for a unit that cannot be done (it is retried, then quarantined) and ``UserError`` for
+        something that no unit can be done without (the run stops).
+        """
+
+    def finish(self, workspace: Workspace) -> None:
+        """Called in the driver once all units are done."""
+        return

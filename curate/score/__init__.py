@@ -1,0 +1,1 @@
+"""Scorers: columns that filters can use."""

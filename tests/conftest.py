@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Real inputs that lie beside a maintainer's checkout; a user's clone has not got them."""
+    if not (FIXTURES / "MANIFEST.md").is_file():
+        pytest.skip(f"no fixtures at {FIXTURES}: this test needs the maintainers' real inputs")
+    return FIXTURES
