@@ -82,7 +82,7 @@ class IngestSettings(Settings):
     drop_opt_out: bool = Field(True, description="Drop images of pages whose robots meta says noai.")
     inputs_per_unit: int = Field(1, ge=1, description="Input files parsed as one unit of work.")
     batch_rows: int = knob(20_000, "Rows in memory at once while parsing.", ge=1)
-    rows_per_range: int = knob(500_000, "Rows in memory at once while sorting by uid.", ge=1_000)
+    rows_in_memory: int = knob(500_000, "Rows one worker holds before it sorts and spills them.", ge=1_000)
 
 
 class DownloadSettings(Settings):

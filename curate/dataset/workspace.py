@@ -178,10 +178,14 @@ class Workspace:
             temporary.write_bytes(data)
         return FileRef(path, len(data), _hasher(data).hexdigest())
 
+    def write_if_changed(self, path: str, data: bytes) -> None:
+        """Commit a small file unless it already holds these bytes."""
+        if not (self.exists(path) and self.read_bytes(path) == data):
+            self.write_bytes(path, data)
+
     def write_json(self, path: str, value: Any) -> FileRef:
         """Commit a JSON file, keys in the order given, one trailing newline."""
-        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-        return self.write_bytes(path, text.encode("utf-8", "surrogatepass") + b"\n")
+        return self.write_bytes(path, json_bytes(value))
 
     def write_table(self, path: str, table: pa.Table, row_group_rows: int = 65_536) -> FileRef:
         """Commit a parquet file (zstd)."""
@@ -193,6 +197,12 @@ class Workspace:
         """Remove what killed processes left half-written. Only under the workspace's lock."""
         if self.is_local:
             shutil.rmtree(self.full(TEMP), ignore_errors=True)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Plain values as indented JSON, keys in the order given, one trailing newline."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def ref_of(local: Path, path: str) -> FileRef:

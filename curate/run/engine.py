@@ -82,6 +82,20 @@ class Engine:
         if self.quarantined:
             raise IncompleteError(_quarantine_text(self.quarantined))
 
+    def preview(self, stages: Sequence[Stage]) -> None:
+        """Say what a run would do now and why; stages behind one that has work are only named."""
+        for stage in stages:
+            plan = make_plan(stage, self.workspace, RecordStore(self.workspace))
+            total = plan.done + len(plan.jobs)
+            self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {_count(total, 'unit')} to do")
+            for why, count in Counter(plan.stale.values()).items():
+                self.console.print(f"{'':<22} {_count(count, 'unit')} again: {why}")
+            if plan.jobs:
+                rest = [s.name for s in stages[stages.index(stage) + 1 :]]
+                if rest:
+                    self.console.print(f"then, as far as their inputs change: {', '.join(rest)}")
+                return
+
     def _run_stage(self, stage: Stage, log: EventLog) -> None:
         store = RecordStore(self.workspace)
         plan = make_plan(stage, self.workspace, store)
@@ -95,15 +109,17 @@ class Engine:
                 self.workspace.remove(ref.path)
         total = plan.done + len(plan.jobs)
         if not plan.jobs:
+            stage.finish(self.workspace)
+            store.fold(stage.name)
             self.console.print(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
             return
         started = time.monotonic()
         with StageProgress(self.console, stage.name, total, plan.done) as progress:
             failed = self._do(stage, plan, store, log, progress)
+        stage.finish(self.workspace)
         if failed:
             self.quarantined[stage.name] = failed
         else:
-            stage.finish(self.workspace)
             store.fold(stage.name)
         seconds = time.monotonic() - started
         log.emit(

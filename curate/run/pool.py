@@ -69,7 +69,7 @@ class DaskPool:
         from distributed import Client
 
         self._cluster = _cluster(settings)
-        self._client = Client(self._cluster or settings.cluster, timeout="60s", set_as_default=False)
+        self._client = Client(self._cluster or settings.cluster, timeout="60s")
 
     def run(
         self, function: Callable[..., Any], args: tuple[Any, ...], jobs: Iterable[Job], gpu: bool
@@ -154,7 +154,7 @@ def _local(settings: RunSettings) -> Any:
         "options": {
             "host": "127.0.0.1",
             "dashboard": settings.dashboard is not None,
-            "dashboard_address": settings.dashboard,
+            "dashboard_address": settings.dashboard or "127.0.0.1:0",
         },
     }
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)

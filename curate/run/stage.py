@@ -77,5 +77,9 @@ class Stage(ABC):
         """
 
     def finish(self, workspace: Workspace) -> None:
-        """Called in the driver once all units are done."""
+        """Called in the driver after the units, on every run, also when there was nothing to do.
+
+        Writes what belongs to the stage as a whole. Must be idempotent: a run that is killed
+        before it gets here has it called by the next one.
+        """
         return

@@ -1,0 +1,356 @@
+"""The verbs of ``curate``. Each does one piece of work on one YAML file; the work is elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from curate import __version__
+from curate.config.loading import dump, load_config, preset_text, presets
+from curate.config.models import PipelineConfig
+from curate.dataset import layout
+from curate.dataset.workspace import Workspace
+from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
+
+app = typer.Typer(
+    name="curate",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""From Common Crawl metadata to a curated image-text dataset.
+
+One YAML file describes a dataset; [bold]curate run[/] makes it, stage by stage, and goes on where it
+stopped. Every row that was dropped has a reason.
+
+Start with [bold]curate demo[/] (offline, minutes) or [bold]curate init my.yaml[/].
+
+Exit codes: 0 done, 1 not found, 2 something for you to mend (one line says what), 3 stopped or
+incomplete because too much failed, 130 interrupted. What was committed is kept in every case.""",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Presets, keys, and what is really in force.")
+app.add_typer(config_app, name="config")
+
+out = Console()
+err = Console(stderr=True)
+
+ConfigArg = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a preset (`curate config presets`).")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one key, e.g. -s download.threads=128."),
+]
+WorkspaceOption = Annotated[
+    str | None, typer.Option("--workspace", "-w", help="Workspace URL; overrides the config's.")
+]
+RedoOption = Annotated[
+    list[str] | None,
+    typer.Option("--redo", help="Allow finished shards of ingest, download (or all) to be done again."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and why; do nothing.")]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--cluster", help="local, synchronous, slurm or tcp://host:port; overrides run.cluster."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Local worker processes; overrides run.workers.")
+]
+AtOption = Annotated[str, typer.Option("--workspace", "-w", help="URL of the workspace.")]
+
+
+def _load(
+    config: str,
+    sets: list[str] | None,
+    workspace: str | None,
+    cluster: str | None = None,
+    workers: int | None = None,
+) -> PipelineConfig:
+    overrides = list(sets or ())
+    for key, value in (("workspace", workspace), ("run.cluster", cluster), ("run.workers", workers)):
+        if value is not None:
+            overrides.append(f"{key}={value}")
+    return load_config(config, overrides)
+
+
+def _run(config: PipelineConfig, verbs: tuple[str, ...], redo: list[str] | None, dry_run: bool) -> None:
+    from curate.pipeline import build
+    from curate.run.engine import Engine
+
+    engine = Engine(
+        Workspace(config.workspace, config.storage_options), config.run, err, redo=frozenset(redo or ())
+    )
+    stages = build(config, verbs)
+    if dry_run:
+        engine.preview(stages)
+    else:
+        engine.run(stages, config_text=dump(config))
+
+
+@app.command()
+def run(
+    config: ConfigArg,
+    sets: SetOption = None,
+    workspace: WorkspaceOption = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    redo: RedoOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Run the whole pipeline: ingest, download, embed, score, filter, index, export, report.
+
+    What is done is skipped; what changed is said and done again; a killed run goes on where it stopped.
+    """
+    from curate.pipeline import VERBS
+
+    _run(_load(config, sets, workspace, cluster, workers), tuple(VERBS), redo, dry_run)
+
+
+def _add_stage_command(verb: str, text: str) -> None:
+    def command(
+        config: ConfigArg,
+        sets: SetOption = None,
+        workspace: WorkspaceOption = None,
+        cluster: ClusterOption = None,
+        workers: WorkersOption = None,
+        redo: RedoOption = None,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        _run(_load(config, sets, workspace, cluster, workers), (verb,), redo, dry_run)
+
+    app.command(verb, help=text)(command)
+
+
+for _verb, _text in {
+    "ingest": "WAT files or tables of url+text to candidates: parsed, judged, deduplicated, sharded by uid.",
+    "download": "Candidates to images in webdataset shards; a row per candidate, with a reason if it failed.",
+    "embed": "Images and texts to CLIP embeddings and their similarity, with every model of embed.models.",
+    "score": "Every scorer of score.scorers: text, image, zero-shot prompts.",
+    "filter": "Every experiment of filter.experiments: which samples stay, and a funnel that says why.",
+    "index": "kNN indices over the kept samples.",
+    "export": "Training shards, tables and the dataset card of the kept samples.",
+    "report": "One self-contained HTML page per experiment.",
+}.items():
+    _add_stage_command(_verb, _text)
+
+
+@app.command()
+def status(
+    workspace: AtOption = "./work",
+    reasons: Annotated[int, typer.Option(help="Drop reasons named per stage.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """What each stage has done: units, rows in and out, reasons, time, size."""
+    from curate.inspect.status import print_status, read_status
+
+    space = Workspace(workspace)
+    statuses = read_status(space)
+    if as_json:
+        typer.echo(json.dumps([s.as_dict() for s in statuses], indent=1, ensure_ascii=False))
+    else:
+        print_status(out, space, statuses, reasons)
+
+
+@app.command()
+def explain(
+    uid: Annotated[str, typer.Argument(help="32 hex digits: md5(text + url).")],
+    workspace: AtOption = "./work",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """The whole trail of one sample: its candidate, image, scores, and the verdict of every rule."""
+    from curate.inspect.explain import explain as trail_of
+    from curate.inspect.explain_text import print_trail
+
+    space = Workspace(workspace)
+    trail = trail_of(space, _config_of(space), uid)
+    if as_json:
+        typer.echo(json.dumps(trail, indent=1, ensure_ascii=False, default=str))
+    else:
+        print_trail(out, trail)
+    if trail["candidate"] is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help='e.g. "SELECT reason, count(*) FROM images GROUP BY 1"')],
+    workspace: AtOption = "./work",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a .parquet, .csv or .jsonl file instead.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Rows printed.")] = 40,
+) -> None:
+    """SQL (DuckDB) over candidates, images, samples, scores_…, embeddings_…, selection_…, records."""
+    from curate.inspect.query import run_query
+    from curate.inspect.tables import print_table, write_table
+
+    table = run_query(Workspace(workspace), sql)
+    if output is not None:
+        write_table(table, output)
+        err.print(f"{table.num_rows:,} rows → {output}")
+    else:
+        print_table(out, table, limit)
+
+
+@app.command()
+def search(
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Look for pictures like this file.")] = None,
+    uid: Annotated[str | None, typer.Option(help="Look for neighbours of this sample.")] = None,
+    workspace: AtOption = "./work",
+    experiment: Annotated[str | None, typer.Option(help="Whose selection. Default: the first.")] = None,
+    model: Annotated[str | None, typer.Option(help="Alias of the model. Default: the first.")] = None,
+    modality: Annotated[str, typer.Option(help="Search among `image` or `text` embeddings.")] = "image",
+    k: Annotated[int, typer.Option("-k", help="How many results.", min=1)] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Search a dataset by text, by image or by uid."""
+    from curate.index.search import Searcher
+    from curate.inspect.tables import print_hits
+
+    if sum(q is not None for q in (text, image, uid)) != 1:
+        raise UserError("search: give exactly one of TEXT, --image FILE or --uid UID")
+    space = Workspace(workspace)
+    config = _config_of(space)
+    searcher = Searcher(
+        space,
+        _first("experiment", experiment, list(config.filter.experiments)),
+        alias := _first("model", model, list(config.embed.models)),
+        config.embed.models[alias],
+    )
+    if text is not None:
+        hits = searcher.by_text(text, k, modality)
+    elif image is not None:
+        hits = searcher.by_image(image, k, modality)
+    else:
+        hits = searcher.by_uid(str(uid), k, modality)
+    if as_json:
+        typer.echo(json.dumps(hits, indent=1, ensure_ascii=False))
+    else:
+        print_hits(out, hits)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("curate.yaml"),
+    preset: Annotated[str, typer.Option(help="Start from this preset.")] = "starter",
+) -> None:
+    """Write a commented config to start from."""
+    if path.exists():
+        raise UserError(f"{path}: exists already; choose another name")
+    text = preset_text(preset)
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    err.print(f"wrote {path}; edit ingest.sources, then: curate run {path}")
+
+
+@app.command()
+def doctor(workspace: WorkspaceOption = None) -> None:
+    """Check that this machine has what a run needs."""
+    from curate.inspect.doctor import examine
+
+    marks = {"ok": "[green]✓[/]", "note": "[yellow]![/]", "problem": "[red]✗[/]"}
+    problems = 0
+    for finding in examine(Workspace(workspace) if workspace else None):
+        problems += finding.level == "problem"
+        fix = f" → {finding.fix}" if finding.fix else ""
+        out.print(f"{marks[finding.level]} {finding.name}: {escape(finding.seen + fix)}", highlight=False)
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def demo(
+    workspace: AtOption = "./demo-work",
+    images: Annotated[int, typer.Option(help="About how many pairs the synthetic web has.", min=50)] = 3000,
+    seed: Annotated[int, typer.Option(help="Of the synthetic web.")] = 0,
+    workers: WorkersOption = None,
+) -> None:
+    """The whole road on a synthetic web with planted truth, offline, in minutes.
+
+    Ends with precision and recall of every filter, the report, and a search that works.
+    """
+    from curate.demo.command import run_demo
+
+    run_demo(workspace, images=images, seed=seed, workers=workers, console=err)
+
+
+@config_app.command("show")
+def config_show(config: ConfigArg, sets: SetOption = None, workspace: WorkspaceOption = None) -> None:
+    """Everything that is in force for a config, defaults included, as YAML."""
+    typer.echo(dump(_load(config, sets, workspace)), nl=False)
+
+
+@config_app.command("presets")
+def config_presets() -> None:
+    """The presets that come with curate."""
+    for name, line in presets().items():
+        out.print(f"[bold]{name}[/]  {escape(line)}", highlight=False)
+
+
+@config_app.command("keys")
+def config_keys(
+    section: Annotated[str | None, typer.Argument(help="Only this section, e.g. download.")] = None,
+) -> None:
+    """Every key with its type, default and meaning."""
+    from curate.config.keys import describe
+
+    for line in describe(section):
+        typer.echo(line)
+
+
+def _config_of(workspace: Workspace) -> PipelineConfig:
+    """The config that was last run on a workspace."""
+    if not workspace.exists(layout.CONFIG):
+        raise UserError(
+            f"{workspace.url}: no run was made here (no {layout.CONFIG}); give one with --workspace"
+        )
+    with workspace.local(layout.CONFIG) as path:
+        return load_config(str(path))
+
+
+def _first(what: str, name: str | None, names: list[str]) -> str:
+    if name is None and names:
+        return names[0]
+    if name not in names:
+        raise UserError(f"search: no {what} named '{name}' (have: {', '.join(names) or 'none'})")
+    return name
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: runs a verb and turns what went wrong into a line and an exit code."""
+    try:
+        app(args, standalone_mode=True)
+    except (BudgetExceededError, IncompleteError) as error:
+        _fail(error, 3)
+    except CurateError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        err.print("[red]interrupted[/]; what was committed is kept, the same command goes on from there")
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> Any:
+    for line in str(error).splitlines():
+        err.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Looking at a workspace: status, explain, query, doctor."""

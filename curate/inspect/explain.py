@@ -1,0 +1,95 @@
+"""The whole trail of one sample: where it came from, what happened to it, why it stayed or went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.config.models import PipelineConfig
+from curate.dataset import layout
+from curate.dataset.samples import family_path
+from curate.dataset.uid import is_uid, shard_of
+from curate.dataset.workspace import Workspace
+from curate.errors import UserError
+
+
+def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
+    """What every stage recorded about a uid.
+
+    Returns:
+        ``uid``, ``shard`` and, as far as they exist, ``candidate``, ``image``, ``embeddings`` (by
+        model), ``scores`` (by scorer), ``experiments`` (by name: the verdict of every rule and
+        whether it was selected) and ``export`` (by name: key and tar).
+
+    Raises:
+        UserError: not a uid, or a workspace without shards.
+    """
+    from curate.filter.verdict import verdict
+
+    if not is_uid(uid):
+        raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
+    if not workspace.exists(layout.DATASET):
+        raise UserError(f"{workspace.url}: nothing was ingested here yet")
+    shards = int(workspace.read_json(layout.DATASET)["shards"])
+    shard = layout.shard_name(shard_of(uid, shards), shards)
+    trail: dict[str, Any] = {"uid": uid, "shard": shard}
+    trail["candidate"] = _row(workspace, layout.candidates(shard), uid)
+    if trail["candidate"] is None:
+        return trail
+    trail["image"] = _row(workspace, layout.image_table(shard), uid)
+    if trail["image"] is None or trail["image"]["status"] != "success":
+        return trail
+    trail["embeddings"] = {
+        m: row
+        for m in config.embed.models
+        if (row := _row(workspace, family_path(f"embeddings/{m}", shard), uid))
+    }
+    trail["scores"] = {
+        s: row
+        for s in config.score.scorers
+        if (row := _row(workspace, family_path(f"scores/{s}", shard), uid))
+    }
+    trail["experiments"] = {}
+    trail["export"] = {}
+    for name, experiment in config.filter.experiments.items():
+        if not workspace.exists(layout.selection(name, shard)):
+            continue
+        models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
+        trail["experiments"][name] = verdict(workspace, name, experiment, models, scorers, shard, uid)
+        if exported := _exported(workspace, name, uid):
+            trail["export"][name] = exported
+    return trail
+
+
+def _row(workspace: Workspace, path: str, uid: str) -> dict[str, Any] | None:
+    if not workspace.exists(path):
+        return None
+    rows = _matching(workspace.read_table(path), uid).to_pylist()
+    return dict(rows[0]) if rows else None
+
+
+def _matching(table: pa.Table, uid: str) -> pa.Table:
+    return table.filter(pc.equal(table["uid"], uid))
+
+
+def _exported(workspace: Workspace, experiment: str, uid: str) -> dict[str, Any] | None:
+    """Tar and keys of a uid; export tables are in uid order, so their footers say which one to open."""
+    import pyarrow.parquet as pq
+
+    folder = layout.export_file(experiment, "x").rsplit("/", 1)[0]
+    keys: list[str] = []
+    tars: list[str] = []
+    for path in sorted(p for p in workspace.sizes(folder) if p.endswith(".parquet")):
+        with workspace.open(path) as stream:
+            file = pq.ParquetFile(stream)
+            position = file.schema_arrow.get_field_index("uid")
+            for group in range(file.metadata.num_row_groups):
+                limits = file.metadata.row_group(group).column(position).statistics
+                if limits is not None and limits.min <= uid <= limits.max:
+                    rows = _matching(file.read_row_group(group, ["uid", "key"]), uid)
+                    keys += rows["key"].to_pylist()
+                    if rows.num_rows:
+                        tars.append(path.removesuffix(".parquet") + ".tar")
+    return {"keys": keys, "tars": sorted(set(tars))} if keys else None

@@ -1,0 +1,60 @@
+"""The trail of a sample as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from curate.inspect.tables import cell
+
+MARKS = {"pass": "[green]✓[/]", "fail": "[red]✗[/]", "missing": "[yellow]?[/]"}
+
+
+def print_trail(console: Console, trail: dict[str, Any]) -> None:
+    """Print what ``explain`` found, stage by stage."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say(f"[bold]{trail['uid']}[/]  shard {trail['shard']}")
+    if trail["candidate"] is None:
+        say(
+            "not a candidate of this workspace. Rows that ingest drops are counted, not kept: "
+            "`curate status` has the reasons"
+        )
+        return
+    _facts(say, "candidate", trail["candidate"], skip={"uid"})
+    image = trail.get("image")
+    if image is None:
+        say("[yellow]not downloaded yet[/]")
+        return
+    if image["status"] != "success":
+        say(f"[red]✗[/] [bold]no image:[/] {image['reason']} ({escape(str(image['error_message']))})")
+        return
+    shown = ("width", "height", "original_width", "original_height", "sha256")
+    _facts(say, "image", {k: image[k] for k in shown if k in image}, skip=set())
+    for model, row in trail.get("embeddings", {}).items():
+        why = f" ({row['reason']})" if row.get("reason") else ""
+        say(f"[bold]embedding {model}[/]  similarity {cell(row['similarity'])}{why}")
+    for scorer, row in trail.get("scores", {}).items():
+        _facts(say, f"scores {scorer}", row, skip={"uid"})
+    for name, result in trail.get("experiments", {}).items():
+        kept = "[green]kept[/]" if result["kept"] else f"[red]dropped[/]: {result['reason']}"
+        say(f"[bold]experiment {name}[/]  {kept}")
+        for rule in result["rules"]:
+            values = ", ".join(f"{k} = {cell(v)}" for k, v in rule["values"].items())
+            say(f"  {MARKS[rule['result']]} {rule['name']}: {escape(rule['rule'])}  [dim]{escape(values)}[/]")
+        if name in trail.get("export", {}):
+            exported = trail["export"][name]
+            say(f"  exported as {', '.join(exported['keys'])} in {', '.join(exported['tars'])}")
+
+
+def _facts(say: Any, title: str, row: dict[str, Any], skip: set[str]) -> None:
+    facts = "  ".join(
+        f"[dim]{key}[/] {escape(cell(value))}"
+        for key, value in row.items()
+        if key not in skip and value is not None
+    )
+    say(f"[bold]{title}[/]  {facts}")

@@ -1,0 +1,116 @@
+"""The stages of a config, in the order in which data flows.
+
+Stage modules are imported when they are asked for: ``curate status`` does not pay for torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from curate.config.models import PipelineConfig
+from curate.errors import ConfigError
+from curate.run.stage import Stage
+
+
+def _ingest(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.ingest.parse import ParseStage
+    from curate.ingest.stage import IngestStage
+
+    if config.ingest is None:
+        raise ConfigError("missing section 'ingest': it needs at least ingest.sources (see `curate init`)")
+    yield ParseStage(config.ingest)
+    yield IngestStage(config.ingest)
+
+
+def _download(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.download.stage import DownloadStage
+
+    yield DownloadStage(config.download)
+
+
+def _embed(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.embed.stage import EmbedStage
+
+    for alias, model in config.embed.models.items():
+        yield EmbedStage(alias, model)
+
+
+def _score(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.score.stage import ScoreStage
+
+    for name, scorer in config.score.scorers.items():
+        yield ScoreStage(name, scorer, config.embed.models)
+
+
+def _filter(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.filter.stage import FilterStage
+
+    for name in _in_order_of_use(config):
+        yield FilterStage(name, config.filter.experiments[name], _models(config), _scorers(config))
+
+
+def _index(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.index.stage import IndexStage
+
+    models = _models(config) if config.index.models is None else config.index.models
+    for experiment in _chosen(config, config.index.experiments):
+        for alias in models:
+            yield IndexStage(experiment, alias, config.index)
+
+
+def _export(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.export.stage import ExportStage
+
+    for experiment in _chosen(config, config.export.experiments):
+        yield ExportStage(experiment, config.export, _models(config), _scorers(config))
+
+
+def _report(config: PipelineConfig) -> Iterator[Stage]:
+    from curate.report.stage import ReportStage
+
+    for experiment in _chosen(config, config.report.experiments):
+        yield ReportStage(experiment, config.report, _models(config), _scorers(config))
+
+
+VERBS: dict[str, Callable[[PipelineConfig], Iterator[Stage]]] = {
+    "ingest": _ingest,
+    "download": _download,
+    "embed": _embed,
+    "score": _score,
+    "filter": _filter,
+    "index": _index,
+    "export": _export,
+    "report": _report,
+}
+
+
+def build(config: PipelineConfig, verbs: Sequence[str] = tuple(VERBS)) -> list[Stage]:
+    """The stages of the given verbs, in order."""
+    return [stage for verb in verbs for stage in VERBS[verb](config)]
+
+
+def _models(config: PipelineConfig) -> tuple[str, ...]:
+    return tuple(config.embed.models)
+
+
+def _scorers(config: PipelineConfig) -> tuple[str, ...]:
+    return tuple(config.score.scorers)
+
+
+def _chosen(config: PipelineConfig, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(config.filter.experiments) if names is None else names
+
+
+def _in_order_of_use(config: PipelineConfig) -> list[str]:
+    """Experiments, each after those it uses."""
+    ordered: list[str] = []
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            for other in config.filter.experiments[name].uses():
+                visit(other)
+            ordered.append(name)
+
+    for name in config.filter.experiments:
+        visit(name)
+    return ordered

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.dataset import layout, records
+from curate.dataset.records import Record, RecordStore
+from curate.dataset.samples import columns_of, need, read_samples
+from curate.dataset.uid import from_halves, halves, is_uid, lower_bound, shard_of, uid_of
+from curate.dataset.workspace import FileRef, Workspace
+from curate.errors import DataError, UserError
+
+uids = st.integers(0, 2**128 - 1).map(lambda n: f"{n:032x}")
+
+
+def test_uid_is_md5_of_text_then_url() -> None:
+    assert uid_of("a cat", "http://x/y.jpg") == hashlib.md5(b"a cathttp://x/y.jpg").hexdigest()
+    assert is_uid(uid_of("\ud800", "u"))
+    assert not is_uid("0" * 31)
+    assert not is_uid("G" * 32)
+
+
+@given(uids, st.integers(1, 10**6))
+def test_a_shard_is_the_range_between_its_bounds(uid: str, shards: int) -> None:
+    shard = shard_of(uid, shards)
+    assert 0 <= shard < shards
+    assert lower_bound(shard, shards) <= uid < lower_bound(shard + 1, shards)
+
+
+@given(st.lists(uids, max_size=20))
+def test_halves_round_trip_and_keep_order(values: list[str]) -> None:
+    array = pa.array(sorted(values), pa.string())
+    packed = halves(array)
+    assert from_halves(packed).equals(array)
+    pairs = [(int(v[:16], 16), int(v[16:], 16)) for v in sorted(values)]
+    assert [tuple(int(x) for x in row) for row in packed] == pairs
+    assert np.array_equal(np.sort(packed), packed)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    space = Workspace(str(tmp_path / "w"))
+    space.write_bytes("a/b.bin", b"old")
+
+    def interrupted() -> None:
+        with space.writing("a/b.bin") as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert space.read_bytes("a/b.bin") == b"old"
+    assert list((tmp_path / "w" / ".curate" / "tmp").iterdir()) == []
+
+
+def test_workspace_on_a_store_without_rename() -> None:
+    space = Workspace("memory://bucket/w")
+    ref = space.write_table("t/x.parquet", pa.table({"a": [1, 2]}))
+    assert space.read_table("t/x.parquet")["a"].to_pylist() == [1, 2]
+    assert space.sizes("t") == {"t/x.parquet": ref.size}
+    with space.local("t/x.parquet") as path:
+        assert path.stat().st_size == ref.size
+    assert not path.exists()
+    with pytest.raises(DataError, match=r"t/none\.parquet: no such file"):
+        space.read_table("t/none.parquet")
+
+
+def test_broken_parquet_and_json_are_data_errors(tmp_path: Path) -> None:
+    space = Workspace(str(tmp_path))
+    space.write_bytes("x.parquet", b"PAR1 not really")
+    space.write_bytes("x.json", b"{")
+    with pytest.raises(DataError, match=r"x\.parquet"):
+        space.read_table("x.parquet")
+    with pytest.raises(DataError, match=r"x\.json"):
+        space.read_json("x.json")
+
+
+def test_an_unknown_protocol_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="workspace: cannot open 'nope://x'"):
+        Workspace("nope://x").exists("a")
+
+
+def record(unit: str, key: str = "k", failed: bool = False) -> Record:
+    return Record(
+        stage="s/x",
+        unit=unit,
+        key=key,
+        settings={"a": 1},
+        code_version=1,
+        inputs_digest="d",
+        inputs=[FileRef("in", 1, "x")],
+        outputs=[FileRef(f"out/{unit}", 2, "y")],
+        rows_in=3,
+        rows_out=2,
+        drops={"timeout": 1},
+        failed=failed,
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "b", "c", "d", "e"])), st.sets(st.sampled_from(["a", "b", "c", "d", "e"]))
+)
+def test_folded_and_single_records_read_as_one_list(
+    tmp_path_factory, written: list[str], dropped: set[str]
+) -> None:
+    space = Workspace(str(tmp_path_factory.mktemp("w")))
+    store = RecordStore(space)
+    expected: dict[str, str] = {}
+    at, records.FOLD_AT = records.FOLD_AT, 2
+    try:
+        for i, unit in enumerate(written):
+            store.write(record(unit, key=str(i)))
+            expected[unit] = str(i)
+            if i % 3 == 2:
+                store.fold("s/x")
+        store.drop("s/x", dropped)
+    finally:
+        records.FOLD_AT = at
+    expected = {u: k for u, k in expected.items() if u not in dropped}
+    assert [(r.unit, r.key) for r in store.iterate("s/x")] == sorted(expected.items())
+    for unit, key in expected.items():
+        found = store.read("s/x", unit)
+        assert found is not None
+        assert found == record(unit, key=key)
+    assert store.outputs("s/x") == {f"out/{u}": FileRef(f"out/{u}", 2, "y") for u in expected}
+    if written:
+        assert store.stages() in (["s/x"], [])
+
+
+def fake_shard(space: Workspace) -> None:
+    status = ["success", "failed_to_download", "success"]
+    images = pa.table(
+        {"uid": ["a", "b", "c"], "caption": ["x", "y", "z"], "status": status, "width": [1, None, 3]}
+    )
+    space.write_table(layout.image_table("00000"), images)
+    space.write_table(
+        layout.embedding_table("m", "00000"), pa.table({"uid": ["a", "c"], "similarity": [0.5, 0.25]})
+    )
+    space.write_table(layout.scores("s", "00000"), pa.table({"uid": ["a", "c"], "s_score": [1.0, 2.0]}))
+
+
+def test_samples_are_the_rows_with_an_image_aligned_over_families(tmp_path: Path) -> None:
+    space = Workspace(str(tmp_path))
+    fake_shard(space)
+    columns = columns_of(space, "00000", ["m"], ["s"])
+    assert set(columns) == {"uid", "text", "width", "similarity", "m_similarity", "s_score"}
+    table = read_samples(space, "00000", ["s_score", "text", "similarity"], columns)
+    assert table.to_pylist() == [
+        {"uid": "a", "s_score": 1.0, "text": "x", "similarity": 0.5},
+        {"uid": "c", "s_score": 2.0, "text": "z", "similarity": 0.25},
+    ]
+    with pytest.raises(UserError, match="rule r: unknown column 's_scor'; did you mean s_score"):
+        need(columns, "s_scor", "rule r")
+
+
+def test_misaligned_rows_are_an_error_not_a_result(tmp_path: Path) -> None:
+    space = Workspace(str(tmp_path))
+    fake_shard(space)
+    columns = columns_of(space, "00000", ["m"], ["s"])
+    space.write_table(layout.scores("s", "00000"), pa.table({"uid": ["c", "a"], "s_score": [1.0, 2.0]}))
+    with pytest.raises(DataError, match="its rows are not those of"):
+        read_samples(space, "00000", ["s_score"], columns)
+
+
+def test_two_families_with_one_column_name(tmp_path: Path) -> None:
+    space = Workspace(str(tmp_path))
+    fake_shard(space)
+    space.write_table(layout.scores("t", "00000"), pa.table({"uid": ["a", "c"], "width": [1.0, 2.0]}))
+    with pytest.raises(UserError, match=r"column 'width' is in images and in scores/t"):
+        columns_of(space, "00000", ["m"], ["t"])
