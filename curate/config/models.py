@@ -75,6 +75,7 @@ class IngestSettings(Settings):
     max_text_length: int | None = Field(None, ge=1, description="Characters; longer alt texts are dropped.")
     max_url_length: int = Field(2_000, ge=1, description="Characters; longer URLs are dropped.")
     blocked_extensions: tuple[str, ...] = Field((), description="Path endings to drop, e.g. `.svg`.")
+    blocked_url_substrings: tuple[str, ...] = Field((), description="Drop URLs that contain one of these.")
     blocked_domains: tuple[str, ...] = Field((), description="Domains to drop, with their subdomains.")
     languages: tuple[str, ...] | None = Field(
         None, description="Keep only these languages (ISO 639-1, by fastText lid.176). Default: all."

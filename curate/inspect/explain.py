@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     Raises:
         UserError: not a uid, or a workspace without shards.
     """
-    from curate.filter.verdict import verdict
+    from curate.filter.explain import verdict
 
     if not is_uid(uid):
         raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
@@ -57,7 +58,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
         if not workspace.exists(layout.selection(name, shard)):
             continue
         models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
-        trail["experiments"][name] = verdict(workspace, name, experiment, models, scorers, shard, uid)
+        trail["experiments"][name] = asdict(verdict(workspace, name, experiment, models, scorers, uid))
         if exported := _exported(workspace, name, uid):
             trail["export"][name] = exported
     return trail

@@ -44,8 +44,9 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         kept = "[green]kept[/]" if result["kept"] else f"[red]dropped[/]: {result['reason']}"
         say(f"[bold]experiment {name}[/]  {kept}")
         for rule in result["rules"]:
-            values = ", ".join(f"{k} = {cell(v)}" for k, v in rule["values"].items())
-            say(f"  {MARKS[rule['result']]} {rule['name']}: {escape(rule['rule'])}  [dim]{escape(values)}[/]")
+            facts = [f"{k} = {cell(v)}" for k, v in rule["values"].items()] + [rule["note"]] * bool(rule["note"])
+            seen = escape(", ".join(facts))
+            say(f"  {MARKS[rule['result']]} {rule['rule']}: {escape(rule['expression'])}  [dim]{seen}[/]")
         if name in trail.get("export", {}):
             exported = trail["export"][name]
             say(f"  exported as {', '.join(exported['keys'])} in {', '.join(exported['tars'])}")

@@ -1,0 +1,86 @@
+"""``curate demo``: the whole pipeline on the synthetic web, then what it got right.
+
+The truth about every pair is planted in the world, so precision and recall of every filter can be
+counted instead of guessed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from curate.config.loading import check, dump, preset_text
+from curate.dataset.workspace import Workspace, json_bytes
+from curate.demo.answer_key import print_key, read_key
+from curate.demo.config import WorldConfig
+from curate.demo.server import serve
+from curate.demo.wat import write_wats
+from curate.demo.world import World
+from curate.errors import UserError
+from curate.inspect.tables import print_hits
+from curate.pipeline import build
+from curate.run.engine import Engine
+from curate.run.progress import duration_text
+
+WORLD = "web/world.json"
+"""Which world the WAT files are of: the same one is not written again, so nothing is done again."""
+
+QUERY = "three red circles on a white background"
+
+
+def demo_config(workspace: str, wats: Path, proxy: str, shard_size: int | None = None) -> dict[str, Any]:
+    """The demo preset as plain data, for a world that is being served through ``proxy``."""
+    facts: dict[str, Any] = yaml.safe_load(preset_text("demo"))
+    facts["workspace"] = workspace
+    facts["ingest"]["sources"][0]["paths"] = [str(wats / "*.wat.gz")]
+    facts["download"]["proxy"] = proxy
+    if shard_size is not None:
+        facts["ingest"]["shard_size"] = shard_size
+    return facts
+
+
+def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, console: Console) -> None:
+    """Serve a world, run the pipeline on it, print the account of what it found.
+
+    Raises:
+        UserError: the workspace is not a local folder.
+    """
+    space = Workspace(workspace)
+    if not space.is_local:
+        raise UserError(f"demo: the workspace must be a local folder, not '{workspace}'")
+    started = time.monotonic()
+    world = World(WorldConfig(seed=seed, images=images))
+    web = Path(space.full("web"))
+    facts_of_world = json_bytes(asdict(world.config))
+    if not (space.exists(WORLD) and space.read_bytes(WORLD) == facts_of_world):
+        write_wats(world, web)
+        space.write_bytes(WORLD, facts_of_world)
+    console.print(f"synthetic web: {world.truth().num_rows:,} pairs in WAT files under {web}")
+    with serve(world) as server:
+        facts = demo_config(workspace, web, server.proxy)
+        if workers is not None:
+            facts["run"] = {"workers": workers}
+        config = check(facts, source="demo preset")
+        engine = Engine(space, config.run, console)
+        engine.run(build(config), config_text=dump(config))
+    print_key(console, read_key(space, config, world))
+    _search(console, space, config.embed.models["demo"])
+    report = Path(space.full("report/curated/index.html")).resolve()
+    console.print(f"\n[bold]report[/]   {report}")
+    console.print(f"[bold]explain[/]  curate explain UID -w {workspace}")
+    console.print(
+        f'[bold]query[/]    curate query "SELECT reason, count(*) FROM images GROUP BY 1" -w {workspace}'
+    )
+    console.print(f"done in {duration_text(time.monotonic() - started)}")
+
+
+def _search(console: Console, space: Workspace, model: Any) -> None:
+    from curate.index.search import Searcher
+
+    console.print(f'\n[bold]search[/]   curate search "{QUERY}" -w {space.url}')
+    print_hits(console, Searcher(space, "curated", "demo", model).by_text(QUERY, 5, "image"))

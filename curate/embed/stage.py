@@ -1,0 +1,130 @@
+"""The stage ``embed/<alias>``: images and captions of a shard → CLIP vectors and their similarity."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.clip.model import Clip, load
+from curate.clip.sources import checkpoint_digest, resolve
+from curate.clip.vectors import write_vectors
+from curate.config.models import ModelSettings
+from curate.dataset import layout
+from curate.dataset.records import RecordStore
+from curate.dataset.workspace import FileRef, Workspace
+from curate.embed.encoding import Embedded, embed
+from curate.embed.images import members
+from curate.errors import DataError, UserError
+from curate.run.stage import Outcome, Stage, Unit
+
+
+class EmbedStage(Stage):
+    """One unit per image shard.
+
+    The digest of the checkpoint is part of every unit, so that other weights under the same name or
+    path redo the work, and a worker that finds other weights than the driver refuses.
+    """
+
+    gpu = True
+
+    def __init__(self, alias: str, settings: ModelSettings) -> None:
+        self.alias = alias
+        self.model = settings
+        self.name = f"embed/{alias}"
+        self.settings = settings.facts()
+
+    def units(self, workspace: Workspace) -> Iterator[Unit]:
+        """The shards that download has committed."""
+        refs = RecordStore(workspace).outputs("download")
+        payload: dict[str, Any] = {}
+        for path, ref in refs.items():
+            shard = path.rpartition("/")[2].removesuffix(".parquet")
+            if path != layout.image_table(shard):
+                continue
+            payload = payload or {"checkpoint": checkpoint_digest(resolve(self.model))}
+            tar = refs.get(layout.image_tar(shard))
+            yield Unit(shard, (ref,) if tar is None else (tar, ref), payload)
+
+    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
+        """Embed one shard and write vectors, table and model facts."""
+        clip = load(self.model)
+        if clip.checkpoint != unit.payload["checkpoint"]:
+            raise UserError(
+                f"embed.models.{self.alias}: the weights of '{self.model.model}' on this worker are not "
+                "those that the driver sees; give all machines the same checkpoint"
+            )
+        samples = _samples(workspace, unit.name)
+        uids = samples["uid"].to_pylist()
+        rows = {uid: row for row, uid in enumerate(uids)}
+        if len(rows) < len(uids) or uids != sorted(uids):
+            path = layout.image_table(unit.name)
+            raise DataError(f"{workspace.url}/{path}: uids are not sorted and unique")
+        result = embed(
+            clip,
+            rows,
+            samples["caption"].to_pylist(),
+            _images(workspace, layout.image_tar(unit.name)) if len(unit.inputs) > 1 else iter(()),
+            self.model.batch_size,
+            self.model.decode_threads,
+        )
+        self._write_facts(workspace, clip)
+        return _outcome(self._write(workspace, unit.name, samples, result), result, clip)
+
+    def _write(
+        self, workspace: Workspace, shard: str, samples: pa.Table, result: Embedded
+    ) -> tuple[FileRef, ...]:
+        table = pa.table(
+            {
+                "uid": samples["uid"],
+                "image_path": samples["uid"],
+                "caption": samples["caption"],
+                "url": samples["url"],
+                "similarity": result.similarity,
+                "reason": result.reason,
+            }
+        )
+        return (
+            write_vectors(workspace, layout.embedding(self.alias, "image", shard), result.image),
+            write_vectors(workspace, layout.embedding(self.alias, "text", shard), result.text),
+            workspace.write_table(layout.embedding_table(self.alias, shard), table),
+        )
+
+    def _write_facts(self, workspace: Workspace, clip: Clip) -> None:
+        """``model.json`` beside the vectors. It is no unit's output: all units agree on it.
+
+        Records of vectors that another model made are dropped before the first unit runs, so what is
+        there is either these facts or those of vectors that no longer count.
+        """
+        path = layout.embedding_model(self.alias)
+        try:
+            same = workspace.exists(path) and workspace.read_json(path) == clip.facts
+        except DataError:
+            same = False
+        if not same:
+            workspace.write_json(path, clip.facts)
+
+
+def _samples(workspace: Workspace, shard: str) -> pa.Table:
+    """uid, caption and url of the rows that have an image."""
+    table = workspace.read_table(layout.image_table(shard), ["uid", "caption", "url", "status"])
+    return table.filter(pc.equal(table["status"], "success")).drop_columns(["status"])
+
+
+def _images(workspace: Workspace, path: str) -> Iterator[tuple[str, bytes]]:
+    with workspace.open(path) as stream:
+        yield from members(stream)
+
+
+def _outcome(outputs: tuple[FileRef, ...], result: Embedded, clip: Clip) -> Outcome:
+    drops = Counter(reason for reason in result.reason.to_pylist() if reason is not None)
+    total = len(result.reason)
+    similarity = result.similarity.drop_null().to_numpy().astype(np.float64)
+    stats: dict[str, Any] = {"device": clip.device.type, "precision": clip.precision}
+    if len(similarity):
+        stats["similarity_mean"] = round(float(similarity.mean()), 6)
+    return Outcome(outputs, total, total - sum(drops.values()), dict(drops), stats)

@@ -1,0 +1,104 @@
+"""A DuckDB that can do nothing but compute: no files, no network, no extensions, locked settings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from curate.dataset.workspace import TEMP, Workspace
+
+MEMORY_LIMIT = "1GiB"
+"""What DuckDB may hold before it spills to the scratch folder, whatever the size of the pool."""
+
+MAX_THREADS = 8
+"""More threads than this would want more memory than the limit for their sorts."""
+
+_SETTINGS = {
+    # A division by zero has no value; IEEE's NaN would compare as greater than every threshold.
+    "ieee_floating_point_ops": "false",
+    "error_on_division_by_zero": "false",
+    "TimeZone": "'UTC'",
+    "preserve_insertion_order": "true",
+    "enable_external_access": "false",
+    "lock_configuration": "true",
+}
+
+
+@contextlib.contextmanager
+def scratch_folder(workspace: Workspace) -> Iterator[Path]:
+    """A local folder for spilling, removed afterwards: in the workspace's temporaries when it is local."""
+    if workspace.is_local:
+        folder = Path(workspace.full(TEMP)) / f"{uuid.uuid4().hex}-filter"
+        folder.mkdir(parents=True)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="curate-filter-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_database(
+    scratch: Path, threads: int | None = None, memory_limit: str = MEMORY_LIMIT
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB that spills under ``scratch`` and reaches no other file.
+
+    Args:
+        scratch: an existing local folder.
+        threads: default: one per core, at most ``MAX_THREADS``. The results do not depend on it.
+        memory_limit: as DuckDB writes it, e.g. ``1GiB``.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory_limit,
+        "threads": threads or min(os.cpu_count() or 1, MAX_THREADS),
+        "temp_directory": str(scratch / "duckdb"),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
+    }
+    connection = duckdb.connect(":memory:", config=config)
+    try:
+        known = {name for (name,) in connection.execute("SELECT name FROM duckdb_settings()").fetchall()}
+        for name, value in _SETTINGS.items():
+            if name in known:
+                connection.execute(f"SET {name} = {value}")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+    """An Arrow table under a name that SQL can use."""
+    connection.register(name, table)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
+
+
+def select(connection: duckdb.DuckDBPyConnection, table: pa.Table, items: Sequence[str]) -> pa.Table:
+    """Row-local SQL expressions over a table, in its row order; columns are named ``0``, ``1``, …
+
+    Raises:
+        duckdb.Error: an expression fails on a row.
+    """
+    parts = ", ".join(f'({sql}\n) AS "{i}"' for i, sql in enumerate(items))
+    with registered(connection, "samples", table):
+        return connection.sql(f"SELECT {parts} FROM samples").to_arrow_table()
+
+
+def one_line(error: Exception | str) -> str:
+    """DuckDB's message without its drawing of the query and its lists of candidates."""
+    text = str(error).split("\n\nLINE", 1)[0].split("Candidate functions:", 1)[0]
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:297] + "…"

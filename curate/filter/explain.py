@@ -1,0 +1,134 @@
+"""Why one sample is in or out: the verdict of every rule, with the values it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.compute as pc
+
+from curate.config.base import fingerprint
+from curate.config.filters import Experiment
+from curate.dataset import layout
+from curate.dataset.records import RecordStore
+from curate.dataset.uid import is_uid, shard_of
+from curate.dataset.workspace import Workspace
+from curate.errors import UserError
+from curate.filter.database import open_database, scratch_folder
+from curate.filter.experiment import Judge, Judged, compile_experiment
+from curate.filter.funnel import reason_of
+from curate.filter.kinds import Compiled, Learned
+from curate.filter.logic import combine, written
+from curate.filter.pool import Batch, Pool
+from curate.filter.stage import Families, settings_of
+
+
+@dataclass(frozen=True)
+class RuleVerdict:
+    """What one rule says about a sample.
+
+    Attributes:
+        values: the columns that the rule reads, as its SQL sees them; None for NULL and NaN.
+        note: what it learned from the pool that matters here; empty for most rules.
+    """
+
+    rule: str
+    kind: str
+    expression: str
+    result: Literal["pass", "fail", "missing"]
+    values: dict[str, Any]
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an experiment says about a sample; ``reason`` is None when it is kept."""
+
+    experiment: str
+    uid: str
+    shard: str
+    keep: str
+    kept: bool
+    reason: str | None
+    rules: tuple[RuleVerdict, ...]
+
+
+def verdict(
+    workspace: Workspace,
+    name: str,
+    experiment: Experiment,
+    models: tuple[str, ...],
+    scorers: tuple[str, ...],
+    uid: str,
+) -> Verdict:
+    """Judge one sample again, from the values that the experiment learned and the row itself.
+
+    Reads ``learned.json``, the columns of one shard and a row group of files of uids.
+
+    Raises:
+        UserError: the experiment has not been run, or not with these rules; the uid is no sample.
+    """
+    if not is_uid(uid):
+        raise UserError(f"'{uid}' is not a uid: expected 32 lower-case hex digits")
+    learned = _learned(workspace, name, experiment)
+    shards = int(workspace.read_json(layout.DATASET)["shards"])
+    shard = layout.shard_name(shard_of(uid, shards), shards)
+    families = Families(RecordStore(workspace))
+    if shard not in families.image_shards():
+        raise UserError(f"{uid}: shard {shard}, where it would be, has no images")
+    columns = families.columns(workspace, shard, models, scorers)
+    with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
+        program = compile_experiment(name, experiment, columns, connection)
+        pool = Pool(workspace, (shard,), columns)
+        samples = pool.read(shard, program.all_columns())
+        row = samples.filter(pc.equal(samples["uid"], uid))
+        if not row.num_rows:
+            raise UserError(f"{uid}: no sample of shard {shard} has this uid (its image may have failed)")
+        with Judge(program, pool, learned, connection) as judge:
+            (judged,) = judge.batch(Batch(row, ((shard, 1),)))
+    kept = bool(combine(program.keep, judged.verdicts).passed[0])
+    return Verdict(
+        name,
+        uid,
+        shard,
+        written(program.keep),
+        kept,
+        reason_of(program.keep, judged.verdicts, 0),
+        tuple(_of_rule(rule, judged, learned[rule.name]) for rule in program.rules),
+    )
+
+
+def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping[str, Learned]:
+    path = layout.selection_file(name, "learned.json")
+    if not workspace.exists(path):
+        raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
+    facts = workspace.read_json(path)
+    if fingerprint(facts["settings"]) != fingerprint(settings_of(experiment)):
+        raise UserError(f"experiment '{name}' has other rules now than when it was run; run filter again")
+    rules: Mapping[str, Learned] = facts["rules"]
+    return rules
+
+
+def _of_rule(rule: Compiled, judged: Judged, learned: Learned) -> RuleVerdict:
+    truth = judged.verdicts[rule.name]
+    result: Literal["pass", "fail", "missing"] = "missing"
+    if truth.passed[0]:
+        result = "pass"
+    elif truth.failed[0]:
+        result = "fail"
+    values = {name: judged.samples[name][0].as_py() for name in sorted(rule.columns)}
+    return RuleVerdict(rule.name, rule.kind, rule.text, result, values, _note(rule, judged, learned))
+
+
+def _note(rule: Compiled, judged: Judged, learned: Learned) -> str:
+    if rule.kind == "top":
+        if learned["value"] is None:
+            return "no row passes"
+        return (
+            f"cut at {float(learned['value']):.9g}, uid {learned['uid']}, quantile {learned['quantile']:.4f}"
+        )
+    listed = judged.listed[rule.name]
+    if rule.kind == "dedup" and listed is not None and listed.num_rows:
+        return f"copy of {listed['survivor'][0].as_py()}"
+    return ""

@@ -1,0 +1,99 @@
+"""Three-valued logic over rows: how verdicts of rules combine, and which rule a row fell to.
+
+A verdict is pass, fail or missing, by Kleene: a missing value stays missing wherever it could
+decide, also under ``not``; only pass keeps a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.config.filters import Keep
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Truth(NamedTuple):
+    """Verdicts of one rule, or of a combination, on the rows of a shard.
+
+    Attributes:
+        passed: bool, shape (n,).
+        failed: bool, shape (n,); a row that neither passed nor failed is missing.
+    """
+
+    passed: Mask
+    failed: Mask
+
+    @property
+    def missing(self) -> Mask:
+        """Rows without a verdict, shape (n,)."""
+        return ~(self.passed | self.failed)
+
+
+def truth_of(values: pa.Array | pa.ChunkedArray) -> Truth:
+    """A nullable boolean column as verdicts: NULL is missing."""
+    passed = np.asarray(values.fill_null(False)).astype(bool)
+    return Truth(passed, ~np.asarray(values.fill_null(True)).astype(bool))
+
+
+def constant(value: bool, rows: int) -> Truth:
+    """The same verdict for every row."""
+    return Truth(np.full(rows, value), np.full(rows, not value))
+
+
+def combine(keep: Keep, verdicts: Mapping[str, Truth]) -> Truth:
+    """The verdict of a combination of rule names by ``all``, ``any`` and ``not``."""
+    if isinstance(keep, str):
+        return verdicts[keep]
+    ((word, inner),) = keep.items()
+    if word == "not":
+        truth = combine(inner, verdicts)
+        return Truth(truth.failed, truth.passed)
+    parts = [combine(part, verdicts) for part in inner]
+    passed = np.stack([p.passed for p in parts])
+    failed = np.stack([p.failed for p in parts])
+    if word == "all":
+        return Truth(np.logical_and.reduce(passed), np.logical_or.reduce(failed))
+    return Truth(np.logical_or.reduce(passed), np.logical_and.reduce(failed))
+
+
+def conjuncts(keep: Keep) -> list[Keep]:
+    """What must hold, one after the other: ``all`` within ``all`` is one sequence."""
+    if isinstance(keep, dict) and "all" in keep:
+        return [inner for part in keep["all"] for inner in conjuncts(part)]
+    return [keep]
+
+
+def written(keep: Keep) -> str:
+    """A combination on one line, e.g. ``any(a, not(b))``."""
+    if isinstance(keep, str):
+        return keep
+    ((word, inner),) = keep.items()
+    parts = [inner] if word == "not" else inner
+    return f"{word}({', '.join(written(p) for p in parts)})"
+
+
+def has_not(keep: Keep) -> bool:
+    """Whether a combination turns a verdict round anywhere."""
+    if isinstance(keep, str):
+        return False
+    ((word, inner),) = keep.items()
+    return word == "not" or any(has_not(part) for part in inner)
+
+
+def decided_by(name: str, keep: Keep, verdicts: Mapping[str, Truth], kept: Mask) -> Mask:
+    """Dropped rows that this rule alone decides: with another verdict of it they would be kept.
+
+    Returns:
+        bool, shape (n,). In a conjunction these are the rows that only this rule drops.
+    """
+    rows = len(kept)
+    would = combine(keep, {**verdicts, name: constant(True, rows)}).passed
+    if has_not(keep):
+        would = would | combine(keep, {**verdicts, name: constant(False, rows)}).passed
+    return would & ~kept

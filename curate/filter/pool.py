@@ -1,0 +1,159 @@
+"""The samples of all shards, one shard after the other, ready for SQL."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dataset.samples import Column, family_path, read_samples
+from curate.dataset.workspace import Workspace
+from curate.errors import DataError
+from curate.filter.expressions import scan_type
+
+READERS = 2
+AHEAD = 4
+"""Shards read while one is judged; at most so many are in memory."""
+
+
+BATCH_ROWS = 131_072
+"""Rows that one query looks at: a query costs as much as a few ten thousand rows."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some whole shards, one after the other.
+
+    Attributes:
+        table: ``uid`` and the columns that were asked for, of all of them.
+        shards: name and rows of each.
+    """
+
+    table: pa.Table
+    shards: tuple[tuple[str, int], ...]
+
+    def slices(self) -> Iterator[tuple[str, slice]]:
+        """Name and row range in the table of every shard."""
+        start = 0
+        for shard, rows in self.shards:
+            yield shard, slice(start, start + rows)
+            start += rows
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where the samples of an experiment are.
+
+    Attributes:
+        shards: names, in order of their uids.
+        columns: every column there is, by its public name.
+    """
+
+    workspace: Workspace
+    shards: tuple[str, ...]
+    columns: dict[str, Column]
+
+    def read(self, shard: str, names: Sequence[str]) -> pa.Table:
+        """The named columns of one shard, ``uid`` first, NaN turned into NULL.
+
+        Raises:
+            DataError: a column has another type than in the first shard, or uids are not in order.
+        """
+        table = read_samples(self.workspace, shard, names, self.columns)
+        parts = {"uid": table["uid"], **{n: self._clean(shard, n, table[n]) for n in names if n != "uid"}}
+        _check_order(self.workspace, shard, parts["uid"])
+        return pa.table(parts)
+
+    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+        """All shards in order, in batches of at least ``batch_rows`` rows, read a few shards ahead.
+
+        Raises:
+            DataError: as ``read``, or a shard begins before the one before it ends.
+        """
+        held: list[tuple[str, pa.Table]] = []
+        rows = 0
+        for shard, table in self._in_order(names):
+            held.append((shard, table))
+            rows += table.num_rows
+            if rows >= batch_rows:
+                yield _batch(held)
+                held, rows = [], 0
+        if held:
+            yield _batch(held)
+
+    def _in_order(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        last = ""
+        for shard, table in self._ahead(names):
+            if table.num_rows:
+                first = table["uid"][0].as_py()
+                if first <= last:
+                    raise DataError(
+                        f"{self.workspace.url}/{family_path('images', shard)}: begins with uid {first}, "
+                        f"which does not come after {last} of the shard before; download it again"
+                    )
+                last = table["uid"][-1].as_py()
+            yield shard, table
+
+    def _ahead(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        executor = ThreadPoolExecutor(READERS, thread_name_prefix="filter-read")
+        waiting: deque[tuple[str, Future[pa.Table]]] = deque()
+        try:
+            for shard in self.shards:
+                waiting.append((shard, executor.submit(self.read, shard, names)))
+                if len(waiting) == AHEAD:
+                    name, future = waiting.popleft()
+                    yield name, future.result()
+            while waiting:
+                name, future = waiting.popleft()
+                yield name, future.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _clean(self, shard: str, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        column = self.columns[name]
+        try:
+            values = values.cast(scan_type(column.type))
+        except pa.ArrowException:
+            raise DataError(
+                f"{self.workspace.url}/{family_path(column.family, shard)}: column '{name}' is "
+                f"{values.type}, in the first shard it is {column.type}; run {column.stage} again"
+            ) from None
+        return nan_to_null(values)
+
+
+def _batch(held: list[tuple[str, pa.Table]]) -> Batch:
+    return Batch(pa.concat_tables([t for _, t in held]), tuple((s, t.num_rows) for s, t in held))
+
+
+def nan_to_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """SQL says that NaN is greater than every number; as a score it is none."""
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+
+
+def _check_order(workspace: Workspace, shard: str, uids: pa.ChunkedArray) -> None:
+    if uids.null_count or (len(uids) > 1 and not pc.all(pc.less(uids[:-1], uids[1:])).as_py()):
+        raise DataError(
+            f"{workspace.url}/{family_path('images', shard)}: its uids are not in ascending order "
+            "without repeats; download it again"
+        )
+
+
+def doubles(values: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A nullable DOUBLE column as float64 of shape (n,), NaN where there is no value."""
+    return np.asarray(values.cast(pa.float64()).fill_null(float("nan")), dtype=np.float64)
+
+
+def place_of(position: int, lengths: Mapping[str, int]) -> tuple[str, int]:
+    """Shard and row in it of a row of the pool; ``lengths`` has the rows of every shard, in order."""
+    for shard, rows in lengths.items():
+        if position < rows:
+            return shard, position
+        position -= rows
+    raise IndexError(position)

@@ -1,0 +1,269 @@
+"""The filter stage: one experiment over all shards, in the driver, with DuckDB's threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from curate.config.filters import Experiment
+from curate.dataset import layout
+from curate.dataset.records import RecordStore
+from curate.dataset.samples import Column, columns_of, family_path
+from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.errors import DataError, UserError
+from curate.filter.database import open_database, scratch_folder
+from curate.filter.experiment import Judge, Program, compile_experiment, learn
+from curate.filter.funnel import Funnel
+from curate.filter.pool import Pool
+from curate.filter.subset import SubsetWriter
+from curate.run.stage import Outcome, Stage, Unit
+
+UNIT = "all"
+LEARNED_FORMAT = 1
+WRITERS = 4
+
+SELECTION = pa.schema([("uid", pa.string()), ("repeats", pa.int32())])
+COUNTS = pa.schema(
+    [("shard", pa.string()), ("samples", pa.int64()), ("kept", pa.int64()), ("total", pa.int64())]
+)
+
+
+class FilterStage(Stage):
+    """Writes ``selections/<name>/``.
+
+    Args:
+        name: of the experiment.
+        experiment: its rules.
+        models: aliases of the embedding models; the first one's similarity is ``similarity``.
+        scorers: names of the scorers.
+    """
+
+    inline = True
+
+    def __init__(
+        self, name: str, experiment: Experiment, models: tuple[str, ...], scorers: tuple[str, ...]
+    ) -> None:
+        self.name = f"filter/{name}"
+        self.experiment_name = name
+        self.experiment = experiment
+        self.models, self.scorers = models, scorers
+        self.settings = settings_of(experiment)
+
+    def units(self, workspace: Workspace) -> Iterable[Unit]:
+        """One unit, whose inputs are just the files that the rules read; none without images.
+
+        Raises:
+            UserError: a rule cannot be used.
+            DataError: a shard lacks a family that the rules read.
+        """
+        store = RecordStore(workspace)
+        families = Families(store)
+        shards = families.image_shards()
+        if not shards:
+            return []
+        columns = families.columns(workspace, shards[0], self.models, self.scorers)
+        with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+            program = self._compile(connection, columns, families)
+        inputs = []
+        used = {"images": "download"}
+        used |= {columns[c].family: columns[c].stage for c in program.all_columns()}
+        for family in sorted(used):
+            inputs += [families.ref(used[family], family_path(family, s), self.name) for s in shards]
+        for other in sorted(set(self.experiment.uses())):
+            inputs += [families.ref(f"filter/{other}", layout.selection(other, s), self.name) for s in shards]
+        return [Unit(UNIT, tuple(inputs))]
+
+    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
+        """Learn in one pass over the pool, judge in a second, shard by shard."""
+        prefix, suffix = family_path("images", "*").split("*")
+        shards = tuple(
+            sorted(
+                r.path.removeprefix(prefix).removesuffix(suffix)
+                for r in unit.inputs
+                if r.path.startswith(prefix)
+            )
+        )
+        families = Families(RecordStore(workspace))
+        columns = families.columns(workspace, shards[0], self.models, self.scorers)
+        pool = Pool(workspace, shards, columns)
+        with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+            program = self._compile(connection, columns, families)
+            learned, outputs = learn(program, pool, connection, scratch)
+            with Judge(program, pool, learned, connection) as judge:
+                funnel, selected = self._select(workspace, judge)
+        outputs += selected
+        facts = {
+            "experiment": self.experiment_name,
+            "description": self.experiment.description,
+            **funnel.facts(learned),
+        }
+        path = layout.selection_file(self.experiment_name, "funnel.json")
+        outputs.append(workspace.write_json(path, facts))
+        outputs.append(self._write_learned(workspace, program, columns, learned, funnel.rows))
+        self._remove_others(workspace, outputs)
+        return Outcome(
+            tuple(outputs),
+            funnel.rows,
+            funnel.kept,
+            dict(funnel.reasons),
+            {"total": funnel.total, "shards": len(shards)},
+        )
+
+    def _compile(
+        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], families: Families
+    ) -> Program:
+        try:
+            return compile_experiment(self.experiment_name, self.experiment, columns, connection)
+        except UserError as error:
+            if families.absent and "unknown column" in str(error):
+                raise UserError(f"{error} (not there yet: {', '.join(families.absent)})") from None
+            raise
+
+    def _select(self, workspace: Workspace, judge: Judge) -> tuple[Funnel, list[FileRef]]:
+        """Write what is kept of every shard, the counts and the subset file."""
+        name = self.experiment_name
+        funnel = Funnel(judge.program.rules, judge.program.keep)
+        counts: dict[str, list[Any]] = {field: [] for field in COUNTS.names}
+        refs = []
+        subset = layout.selection_file(name, "subset.npy")
+        with workspace.writing(subset) as temporary:
+            with SubsetWriter(temporary) as writer, _Tables(workspace) as tables:
+                for judged in judge.all_shards():
+                    rows = judged.samples.num_rows
+                    kept = funnel.add(judged.verdicts, rows)
+                    uids = judged.samples["uid"].filter(pa.array(kept))
+                    repeats = np.ones(len(uids), np.int32)
+                    table = pa.table({"uid": uids, "repeats": repeats}, SELECTION)
+                    tables.write(layout.selection(name, judged.shard), table)
+                    writer.add(uids, repeats)
+                    total = int(repeats.sum())
+                    funnel.total += total
+                    row = (judged.shard, rows, len(uids), total)
+                    for field, value in zip(COUNTS.names, row, strict=True):
+                        counts[field].append(value)
+                refs += tables.refs()
+            refs.append(ref_of(temporary, subset))
+        path = layout.selection_file(name, "counts.parquet")
+        refs.append(workspace.write_table(path, pa.table(counts, COUNTS)))
+        return funnel, refs
+
+    def _write_learned(
+        self,
+        workspace: Workspace,
+        program: Program,
+        columns: dict[str, Column],
+        learned: Any,
+        rows: int,
+    ) -> FileRef:
+        facts = {
+            "format": LEARNED_FORMAT,
+            "experiment": self.experiment_name,
+            "settings": dict(self.settings),
+            "rows": rows,
+            "columns": {
+                name: {"family": columns[name].family, "type": str(columns[name].type)}
+                for name in program.all_columns()
+            },
+            "rules": {
+                rule.name: {"kind": rule.kind, "expression": rule.text, **learned[rule.name]}
+                for rule in program.rules
+            },
+        }
+        return workspace.write_json(layout.selection_file(self.experiment_name, "learned.json"), facts)
+
+    def _remove_others(self, workspace: Workspace, outputs: list[FileRef]) -> None:
+        """Files of shards or rules that an earlier run of this experiment had."""
+        ours = {ref.path for ref in outputs}
+        folder = layout.selection_file(self.experiment_name, "x").rsplit("/", 1)[0]
+        for path in workspace.sizes(folder):
+            if path not in ours:
+                workspace.remove(path)
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """What decides the bytes of a selection, as JSON values."""
+    # The order of the rules decides reasons; mappings lose theirs in a fingerprint.
+    return {**experiment.facts(), "order": list(experiment.rules)}
+
+
+class _Tables:
+    """Writes small tables on a few threads: their time goes into waiting for the disk."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="filter-write")
+        self._waiting: deque[Future[FileRef]] = deque()
+        self._done: list[FileRef] = []
+
+    def __enter__(self) -> _Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def write(self, path: str, table: pa.Table) -> None:
+        """Write one more; waits when too many are under way."""
+        if len(self._waiting) == 4 * WRITERS:
+            self._done.append(self._waiting.popleft().result())
+        self._waiting.append(self._pool.submit(self.workspace.write_table, path, table))
+
+    def refs(self) -> list[FileRef]:
+        """Wait for all; refs in the order of writing."""
+        while self._waiting:
+            self._done.append(self._waiting.popleft().result())
+        return self._done
+
+
+class Families:
+    """What the stages before have committed."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self.store = store
+        self.absent: list[str] = []
+        self._outputs: dict[str, dict[str, FileRef]] = {}
+
+    def of(self, stage: str) -> dict[str, FileRef]:
+        """Path → ref of a stage's outputs."""
+        if stage not in self._outputs:
+            self._outputs[stage] = self.store.outputs(stage)
+        return self._outputs[stage]
+
+    def image_shards(self) -> list[str]:
+        """Names of the shards with a committed image table, in order."""
+        prefix, suffix = family_path("images", "*").split("*")
+        tables = (p for p in self.of("download") if p.startswith(prefix) and p.endswith(suffix))
+        return sorted(p.removeprefix(prefix).removesuffix(suffix) for p in tables)
+
+    def columns(
+        self, workspace: Workspace, shard: str, models: tuple[str, ...], scorers: tuple[str, ...]
+    ) -> dict[str, Column]:
+        """The columns of all families that are there; names those that are not in ``absent``."""
+        have_models = [m for m in models if self._there(f"embed/{m}")]
+        have_scorers = [s for s in scorers if self._there(f"score/{s}")]
+        columns = columns_of(workspace, shard, have_models, have_scorers)
+        if models and have_models[:1] != [models[0]]:
+            columns.pop("similarity", None)
+        return columns
+
+    def _there(self, stage: str) -> bool:
+        if self.of(stage):
+            return True
+        self.absent.append(stage)
+        return False
+
+    def ref(self, stage: str, path: str, asking: str) -> FileRef:
+        """One committed file.
+
+        Raises:
+            DataError: it is not there.
+        """
+        try:
+            return self.of(stage)[path]
+        except KeyError:
+            raise DataError(f"{asking} needs {path}, which {stage} has not made; run {stage} first") from None

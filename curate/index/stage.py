@@ -1,0 +1,153 @@
+"""The stage ``index/<experiment>_<alias>``: a selection's embeddings → faiss indices and their row map."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from curate.clip.vectors import read_model
+from curate.config.models import IndexSettings
+from curate.dataset import layout
+from curate.dataset.records import RecordStore
+from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.errors import UserError
+from curate.index.build import RECALL_AT, Built, build, new_index, save
+from curate.index.recall import Exact
+from curate.index.rows import Plan, blocks, empty_uids, gather, plan_rows, sample_rows
+from curate.index.types import index_type
+from curate.run.plan import inputs_digest
+from curate.run.stage import Outcome, Stage, Unit
+
+QUERIES = 512
+"""Texts that recall is measured with, held out from training."""
+UNIT = "index"
+
+
+class IndexStage(Stage):
+    """One unit: the indices of one experiment and model, for each modality, with one map of rows.
+
+    Built in the driver's process by faiss's own threads. Memory is that of the largest index, see
+    ``curate.index.types``, and of the training sample.
+    """
+
+    inline = True
+
+    def __init__(self, experiment: str, alias: str, settings: IndexSettings) -> None:
+        self.experiment = experiment
+        self.alias = alias
+        self.index = settings
+        self.name = f"index/{experiment}_{alias}"
+        facts = settings.facts()
+        self.settings = {k: facts[k] for k in ("modalities", "type", "train_points", "seed")}
+
+    def units(self, workspace: Workspace) -> Iterator[Unit]:
+        """One unit once there is a selection."""
+        store = RecordStore(workspace)
+        selection = tuple(self._selection(store.outputs(f"filter/{self.experiment}")))
+        if not selection:
+            return
+        selected = {_shard(ref.path) for ref in selection}
+        embedded = store.outputs(f"embed/{self.alias}")
+        if not embedded:
+            raise UserError(
+                f"index: nothing is embedded as '{self.alias}' in {workspace.url}; run `curate embed` first"
+            )
+        wanted = tuple(
+            ref
+            for path, ref in sorted(embedded.items())
+            if _shard(path) in selected and self._reads(path.split("/")[2])
+        )
+        yield Unit(UNIT, (*selection, *wanted), {"selection": inputs_digest(selection)})
+
+    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
+        """Build the indices."""
+        model = read_model(workspace, self.alias)
+        embedded = {_shard(ref.path) for ref in unit.inputs if ref.path.startswith("embeddings/")}
+        shards = {
+            _shard(ref.path): _shard(ref.path) in embedded
+            for ref in unit.inputs
+            if ref.path.startswith("selections/")
+        }
+        plan = plan_rows(workspace, self.experiment, self.alias, shards, None)
+        outputs = [self._write_uids(workspace, shards, plan)]
+        facts: dict[str, Any] = {}
+        for modality in self.index.modalities:
+            kind, built = self._build(workspace, plan, modality, int(model["dim"]))
+            path = self._path(f"{modality}.index")
+            with workspace.writing(path) as temporary:
+                save(built.index, temporary)
+                outputs.append(ref_of(temporary, path))
+            facts[modality] = _facts(kind, built, outputs[-1].size, plan.rows)
+        about = {
+            "experiment": self.experiment,
+            "model": self.alias,
+            "weights": model["weights"],
+            "checkpoint": model["checkpoint"],
+            "metric": "inner_product",
+            "dim": int(model["dim"]),
+            "rows": plan.rows,
+            "left_out": dict(sorted(plan.left_out.items())),
+            "selection": unit.payload["selection"],
+            "indices": facts,
+        }
+        outputs.append(workspace.write_json(self._path("index.json"), about))
+        total = plan.rows + sum(plan.left_out.values())
+        return Outcome(tuple(outputs), total, plan.rows, dict(plan.left_out), {"indices": facts})
+
+    def _build(self, workspace: Workspace, plan: Plan, modality: str, dim: int) -> tuple[str, Built]:
+        kind = self.index.type
+        if kind == "auto":
+            kind = index_type(plan.rows, dim, self.index.train_points)
+        index = new_index(kind, dim)
+        queries = min(QUERIES, (plan.rows + 9) // 10)
+        asked, trained = sample_rows(plan, queries, self.index.train_points, self.index.seed)
+        where = (workspace, self.experiment, self.alias)
+        texts = gather(*where, "text", plan, dim, asked)
+        training = gather(*where, modality, plan, dim, trained if not index.is_trained else asked[:0])
+        own = asked if modality == "text" else np.full_like(asked, -1)
+        built = build(index, kind, training, blocks(*where, modality, plan, dim), Exact(texts, own))
+        return kind, built
+
+    def _write_uids(self, workspace: Workspace, shards: dict[str, bool], plan: Plan) -> FileRef:
+        path = self._path("uids.npy")
+        with workspace.writing(path) as temporary:
+            if plan.rows:
+                uids = empty_uids(temporary, plan.rows)
+                plan_rows(workspace, self.experiment, self.alias, shards, uids)
+                uids.flush()
+            else:
+                with temporary.open("wb") as stream:
+                    np.save(stream, np.empty(0, "u8,u8"))
+            return ref_of(temporary, path)
+
+    def _path(self, name: str) -> str:
+        return layout.index_file(self.experiment, self.alias, name)
+
+    def _selection(self, refs: dict[str, FileRef]) -> Iterator[FileRef]:
+        for path, ref in sorted(refs.items()):
+            if re.fullmatch(r"\d{5,}", _shard(path)) and path == layout.selection(
+                self.experiment, _shard(path)
+            ):
+                yield ref
+
+    def _reads(self, family: str) -> bool:
+        """Texts are read in any case: recall is measured with them."""
+        return family in ("metadata", "text_emb") or "image" in self.index.modalities
+
+
+def _shard(path: str) -> str:
+    """``embeddings/b32/img_emb/img_emb_00042.npy`` → ``00042``."""
+    return path.rpartition("/")[2].partition(".")[0].rpartition("_")[2]
+
+
+def _facts(kind: str, built: Built, size: int, rows: int) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "nprobe": built.nprobe,
+        f"recall_at_{RECALL_AT}": round(built.recall, 4),
+        "bytes": size,
+        "bytes_per_vector": round(size / rows, 1) if rows else None,
+    }

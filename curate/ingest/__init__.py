@@ -1,0 +1,1 @@
+"""From crawl metadata or tables to candidates."""

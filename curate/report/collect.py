@@ -1,0 +1,171 @@
+"""One pass over the samples of an experiment: histograms, groups, sizes, and who is in which gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.dataset.samples import Column, read_samples
+from curate.dataset.workspace import Workspace
+from curate.report.picking import Gallery, draws, ranks
+from curate.report.statistics import (
+    Floats,
+    Groups,
+    Histogram,
+    Mask,
+    Threshold,
+    doubles,
+    edges_for,
+    hosts,
+)
+from curate.report.verdicts import KEPT, Replay, Sorted
+
+PROBED = 16
+"""Shards that are looked at to choose the bins of histograms."""
+
+FORGET_AT = 10_000
+"""Fates held before those of samples that are no longer picked are dropped."""
+
+ASPECTS = np.geomspace(1 / 4, 4, 34)
+SIZES = np.geomspace(16, 8192, 37)
+
+
+@dataclass
+class Collected:
+    """What the pass found.
+
+    Attributes:
+        histograms: column → histogram.
+        aspects: original width over height.
+        sizes: int64, shape (36, 36): samples by original width and height.
+        galleries: reason → samples dropped for it, and ``kept``.
+        near: threshold → samples just below and just above it.
+        fates: shard and row of a picked sample → its reason (or ``kept``), and whether it did not pass a
+            rule about unsafe pictures.
+    """
+
+    samples: int = 0
+    kept: int = 0
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    aspects: Histogram | None = None
+    sizes: npt.NDArray[np.int64] | None = None
+    hosts: Groups | None = None
+    languages: Groups | None = None
+    galleries: dict[str, Gallery] = field(default_factory=dict)
+    near: dict[Threshold, tuple[Gallery, Gallery]] = field(default_factory=dict)
+    fates: dict[tuple[str, int], tuple[str, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to collect.
+
+    Attributes:
+        numeric: columns to draw histograms of.
+        thresholds: cuts of the rules.
+        language: the column with the language, if there is one.
+        samples: pictures per gallery.
+        seed: of the galleries.
+    """
+
+    numeric: tuple[str, ...]
+    thresholds: tuple[Threshold, ...]
+    language: str | None
+    samples: int
+    seed: int = 0
+
+
+def collect(
+    workspace: Workspace, replay: Replay, shards: Sequence[str], columns: dict[str, Column], wanted: Wanted
+) -> Collected:
+    """Read every shard once (and up to ``PROBED`` of them twice); memory is that of one shard."""
+    found = Collected()
+    names = _names(columns, wanted)
+    for name, values in _probe(workspace, shards, columns, wanted).items():
+        cuts = [t.value for t in wanted.thresholds if t.column == name]
+        edges, log = edges_for(values, cuts, pa.types.is_integer(columns[name].type))
+        found.histograms[name] = Histogram(edges, log)
+    if {"original_width", "original_height"} <= set(columns):
+        found.aspects = Histogram(ASPECTS, log=True)
+        found.sizes = np.zeros((len(SIZES) - 1, len(SIZES) - 1), np.int64)
+    if "url" in columns:
+        found.hosts = Groups()
+    if wanted.language:
+        found.languages = Groups()
+    half = (wanted.samples + 1) // 2
+    found.galleries = {reason: Gallery(wanted.samples) for reason in replay.reasons}
+    found.near = {t: (Gallery(half), Gallery(half)) for t in wanted.thresholds if t.column in wanted.numeric}
+    order = ranks(len(shards), wanted.seed)
+    for rank, part in zip(order.tolist(), replay.shards(shards, names), strict=True):
+        kept = part.reason == KEPT
+        found.samples += len(kept)
+        found.kept += int(kept.sum())
+        _describe(found, part, kept, wanted)
+        _offer(found, part, replay.reasons, rank, wanted)
+        if len(found.fates) > FORGET_AT:
+            _forget(found)
+    return found
+
+
+def _names(columns: dict[str, Column], wanted: Wanted) -> list[str]:
+    extra = [n for n in ("url", "original_width", "original_height") if n in columns]
+    return [*wanted.numeric, *extra, *([wanted.language] if wanted.language else [])]
+
+
+def _probe(
+    workspace: Workspace, shards: Sequence[str], columns: dict[str, Column], wanted: Wanted
+) -> dict[str, Floats]:
+    """Values of the numeric columns in a few shards, evenly spread."""
+    if not shards or not wanted.numeric:
+        return {}
+    places = np.unique(np.linspace(0, len(shards) - 1, min(PROBED, len(shards))).astype(int))
+    tables = [read_samples(workspace, shards[i], wanted.numeric, columns) for i in places]
+    return {name: np.concatenate([doubles(t[name]) for t in tables]) for name in wanted.numeric}
+
+
+def _describe(found: Collected, part: Sorted, kept: Mask, wanted: Wanted) -> None:
+    for name, histogram in found.histograms.items():
+        histogram.add(doubles(part.samples[name]), kept)
+    if found.aspects is not None and found.sizes is not None:
+        width, height = (doubles(part.samples[f"original_{side}"]) for side in ("width", "height"))
+        there = (width > 0) & (height > 0)
+        found.aspects.add(np.divide(width, height, out=np.full_like(width, np.nan), where=there), kept)
+        inside = [np.clip(v[there], SIZES[0], SIZES[-1]) for v in (width, height)]
+        found.sizes += np.histogram2d(*inside, bins=[SIZES, SIZES])[0].astype(np.int64)
+    if found.hosts is not None:
+        found.hosts.add(hosts(part.samples["url"]), kept)
+    if found.languages is not None and wanted.language:
+        found.languages.add(part.samples[wanted.language], kept)
+
+
+def _offer(found: Collected, part: Sorted, reasons: Sequence[str], rank: int, wanted: Wanted) -> None:
+    drawn = draws(len(part.reason), wanted.seed, rank)
+    offered = []
+    for i, reason in enumerate(reasons):
+        rows = np.flatnonzero(part.reason == i)
+        found.galleries[reason].offer(part.shard, rank, rows, drawn[rows])
+        offered.append(found.galleries[reason])
+    for threshold, (below, above) in found.near.items():
+        values = doubles(part.samples[threshold.column])
+        distance = np.abs(values - threshold.value)
+        low = values < threshold.value if threshold.above else values <= threshold.value
+        for gallery, rows in (
+            (below, np.flatnonzero(low)),
+            (above, np.flatnonzero(~low & ~np.isnan(values))),
+        ):
+            gallery.offer(part.shard, rank, rows, distance[rows])
+            offered.append(gallery)
+    picked = {(p.shard, p.row) for g in offered for p in g.picks if p.shard == part.shard}
+    for shard, row in picked:
+        found.fates[shard, row] = (reasons[part.reason[row]], bool(part.unsafe[row]))
+
+
+def _forget(found: Collected) -> None:
+    """Drop the fates of samples that others have since taken the place of."""
+    galleries = [*found.galleries.values(), *(g for pair in found.near.values() for g in pair)]
+    picked = {(p.shard, p.row) for g in galleries for p in g.picks}
+    found.fates = {place: fate for place, fate in found.fates.items() if place in picked}

@@ -1,0 +1,147 @@
+"""Why every sample of a shard is in or out: the filter's own judgement, replayed from what it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.config.filters import Experiment
+from curate.dataset import layout
+from curate.dataset.samples import Column
+from curate.dataset.workspace import Workspace
+from curate.errors import UserError
+from curate.filter.database import open_database, scratch_folder
+from curate.filter.experiment import Judge, Program, compile_experiment
+from curate.filter.logic import Truth, combine, conjuncts
+from curate.filter.pool import Pool
+from curate.reasons import FilterReason
+
+Mask = npt.NDArray[np.bool_]
+NOT_SELECTED, MISSING = FilterReason.NOT_SELECTED.value, FilterReason.MISSING_SCORE.value
+KEPT = 0
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The samples of a shard with what became of them.
+
+    Attributes:
+        samples: ``uid`` and the columns asked for.
+        reason: int64, shape (n,): 0 for kept, otherwise the place of the reason in ``reasons``.
+        unsafe: bool, shape (n,): did not pass a rule about unsafe pictures.
+    """
+
+    shard: str
+    samples: pa.Table
+    reason: npt.NDArray[np.int64]
+    unsafe: Mask
+
+
+class Replay:
+    """Sorts the samples of an experiment by the reason for which they are in or out.
+
+    Which samples are kept is what the selection says. For why a sample is not, the rules are judged
+    again from ``learned.json``; without that (a selection made elsewhere) the reason is
+    ``not_selected`` for all. Holds a few shards.
+    """
+
+    def __init__(self, workspace: Workspace, experiment: str, columns: dict[str, Column]) -> None:
+        self.workspace, self.experiment = workspace, experiment
+        self.settings = _settings(workspace, experiment)
+        self.learned = _learned(workspace, experiment)
+        self.pool = Pool(workspace, (), columns)
+        self.program: Program | None = None
+        self.reasons: list[str] = ["kept", NOT_SELECTED]
+        self._stack = ExitStack()
+        self._judge: Judge | None = None
+
+    def __enter__(self) -> Replay:
+        if self.settings is None:
+            return self
+        scratch = self._stack.enter_context(scratch_folder(self.workspace))
+        connection = self._stack.enter_context(open_database(scratch))
+        try:
+            program = compile_experiment(self.experiment, self.settings, self.pool.columns, connection)
+        except UserError:
+            return self  # the columns have changed since: the selection still stands, its reasons do not
+        self.program = program
+        self._judge = self._stack.enter_context(Judge(program, self.pool, self.learned, connection))
+        names = [part for part in conjuncts(program.keep) if isinstance(part, str)]
+        self.reasons = list(dict.fromkeys(["kept", *names, MISSING, NOT_SELECTED]))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def shards(self, shards: Sequence[str], names: Sequence[str]) -> Iterator[Sorted]:
+        """The given shards, in order, with the given columns."""
+        judged_columns = self.program.columns() if self.program else []
+        wanted = list(dict.fromkeys([*names, *judged_columns]))
+        pool = Pool(self.workspace, tuple(shards), self.pool.columns)
+        for batch in pool.scan(wanted):
+            if self._judge is not None:
+                for judged in self._judge.batch(batch):
+                    yield self._sort(judged.shard, judged.samples, judged.verdicts)
+            else:
+                for shard, rows in batch.slices():
+                    yield self._sort(shard, batch.table[rows], {})
+
+    def _sort(self, shard: str, samples: pa.Table, verdicts: Mapping[str, Truth]) -> Sorted:
+        selection = self.workspace.read_table(layout.selection(self.experiment, shard), ["uid"])
+        kept = np.asarray(pc.is_in(samples["uid"], selection["uid"].combine_chunks())).astype(bool)
+        reason = np.where(kept, KEPT, self._why(verdicts, len(kept)))
+        return Sorted(shard, samples, reason, self._unsafe(verdicts, len(kept)))
+
+    def _why(self, verdicts: Mapping[str, Truth], rows: int) -> npt.NDArray[np.int64]:
+        """The reason of every row, as if none were kept."""
+        why = np.full(rows, self.reasons.index(NOT_SELECTED), np.int64)
+        if not verdicts or self.program is None:
+            return why
+        left = np.ones(rows, bool)
+        for part in conjuncts(self.program.keep):
+            truth = combine(part, verdicts)
+            fallen = left & ~truth.passed
+            why[fallen] = self.reasons.index(part if isinstance(part, str) else NOT_SELECTED)
+            why[fallen & truth.missing] = self.reasons.index(MISSING)
+            left &= truth.passed
+        return why
+
+    def _unsafe(self, verdicts: Mapping[str, Truth], rows: int) -> Mask:
+        unsafe = np.zeros(rows, bool)
+        if verdicts and self.program is not None:
+            for rule in self.program.rules:
+                if any(map(is_unsafe, (rule.name, *rule.columns))):
+                    unsafe |= ~verdicts[rule.name].passed
+        return unsafe
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether the name of a rule or column is about pictures that not everybody wants to see."""
+    return any(word in name.lower() for word in ("nsfw", "unsafe"))
+
+
+def _facts(workspace: Workspace, experiment: str) -> dict[str, Any]:
+    path = layout.selection_file(experiment, "learned.json")
+    value = workspace.read_json(path) if workspace.exists(path) else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _settings(workspace: Workspace, experiment: str) -> Experiment | None:
+    """The experiment as it was when it ran, its rules in their order."""
+    settings = _facts(workspace, experiment).get("settings")
+    if not isinstance(settings, dict):
+        return None
+    order = settings.get("order") or list(settings["rules"])
+    rest = {k: v for k, v in settings.items() if k not in ("order", "rules")}
+    return Experiment.model_validate({**rest, "rules": {name: settings["rules"][name] for name in order}})
+
+
+def _learned(workspace: Workspace, experiment: str) -> dict[str, Any]:
+    return dict(_facts(workspace, experiment).get("rules") or {})

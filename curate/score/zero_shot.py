@@ -1,0 +1,66 @@
+"""Zero-shot tagging of image embeddings by prompts, by the rule of LAION-400M's NSFW tag.
+
+Every prompt is compared on its own (no averaging), softmax over all of them at the logit scale; the
+two best prompts decide the tag: both from the positive list, one, or none. LAION's own code counts
+one positive prompt as negative, because a missing comma shifted its indices; lists cannot do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+
+TAGS = ("negative", "unsure", "positive")
+"""By how many of the two best prompts are positive."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Scores of n images; rows without an embedding have NaN, -1 and -1.
+
+    Attributes:
+        score: summed probability of the positive prompts, float32 (n,).
+        top: index of the best prompt, positives first, int32 (n,).
+        tag: index into ``TAGS``, int8 (n,).
+    """
+
+    score: npt.NDArray[np.float32]
+    top: npt.NDArray[np.int32]
+    tag: npt.NDArray[np.int8]
+
+
+def tag_images(vectors: Floats, positive: Floats, negative: Floats, logit_scale: float) -> Tagged:
+    """Tag unit vectors (n, dim) by the unit vectors of prompts (p, dim) and (m, dim), p + m >= 2.
+
+    Computed in float64, so that the float32 results do not depend on how many rows come at once. Equal
+    probabilities go to the prompt that is first in the list.
+    """
+    prompts = np.concatenate([positive, negative]).astype(np.float64)
+    known = np.isfinite(vectors).all(axis=1)
+    score = np.full(len(vectors), np.nan, np.float32)
+    top = np.full(len(vectors), -1, np.int32)
+    tag = np.full(len(vectors), -1, np.int8)
+    if known.any():
+        logits = logit_scale * (vectors[known].astype(np.float64) @ prompts.T)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
+        score[known] = weights[:, : len(positive)].sum(axis=1) / weights.sum(axis=1)
+        top[known] = best[:, 0]
+        tag[known] = (best < len(positive)).sum(axis=1)
+    return Tagged(score, top, tag)
+
+
+def joined(parts: Sequence[Tagged]) -> Tagged:
+    """Blocks one after the other."""
+    if not parts:
+        return Tagged(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int8))
+    return Tagged(
+        np.concatenate([p.score for p in parts]),
+        np.concatenate([p.top for p in parts]),
+        np.concatenate([p.tag for p in parts]),
+    )

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+import struct
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curate.filter.cuts import MISSING, Cut, Spool, from_key, rows_of_fraction, to_keys
+
+FLOATS = st.floats(allow_nan=False)
+FEW = st.sampled_from([0.0, -0.0, 0.25, -0.25, 1.0, math.inf, -math.inf, 5e-324, math.nan])
+
+
+@given(st.lists(st.one_of(FLOATS, FEW), max_size=20), st.booleans())
+def test_keys_sort_like_floats(values: list[float], lowest: bool) -> None:
+    keys = to_keys(np.array(values, np.float64), lowest).tolist()
+    for a, x in zip(keys, values, strict=True):
+        assert (a == MISSING) == math.isnan(x)
+        if not math.isnan(x):
+            assert from_key(a, lowest) == x
+            assert struct.pack("d", from_key(a, lowest)) == struct.pack("d", x + 0.0)
+        for b, y in zip(keys, values, strict=True):
+            if not math.isnan(x) and not math.isnan(y):
+                assert (a > b) == (x < y if lowest else x > y)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.lists(st.one_of(FEW, FLOATS), max_size=12), max_size=4),
+    st.integers(0, 60),
+    st.booleans(),
+)
+def test_the_cut_is_the_kth_row(tmp_path: Path, parts: list[list[float]], count: int, lowest: bool) -> None:
+    spool = Spool(tmp_path / "spool", lowest)
+    for part in parts:
+        spool.add(np.array(part, np.float64))
+    rows = [(-x if not lowest else x, i) for i, x in enumerate(x for p in parts for x in p) if x == x]
+    best = sorted(rows)[:count]
+    cut = spool.cut(count)
+    if not best:
+        assert cut is None
+    else:
+        value, position = best[-1]
+        assert cut == Cut(value if lowest else -value, position)
+
+
+@pytest.mark.parametrize(("seed", "distinct"), [(0, 3), (1, 70_000), (2, 10**9)])
+def test_the_cut_of_many_blocks(tmp_path: Path, seed: int, distinct: int) -> None:
+    values = np.random.default_rng(seed).integers(0, distinct, 2_500_000) / 7.0
+    spool = Spool(tmp_path / "spool", lowest=False)
+    for part in np.array_split(values, 7):
+        spool.add(part)
+    order = np.lexsort((np.arange(len(values)), -values))
+    assert spool.cut(812_345) == Cut(values[order[812_344]], int(order[812_344]))
+
+
+@given(st.integers(0, 10**9), st.floats(1e-6, 1.0))
+def test_rows_of_a_fraction_are_those_of_the_number_as_written(rows: int, fraction: float) -> None:
+    assert rows_of_fraction(fraction, rows) == int(Decimal(repr(fraction)) * rows)
+
+
+def test_rows_of_a_fraction() -> None:
+    assert int(100 * 0.29) == 28  # what binary arithmetic makes of it
+    assert rows_of_fraction(0.29, 100) == 29
+    assert rows_of_fraction(1.0, 12_800_000) == 12_800_000
+    assert rows_of_fraction(0.3, 12_800_000) == 3_840_000
+    assert rows_of_fraction(0.3, 3) == 0

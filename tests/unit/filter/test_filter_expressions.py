@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from curate.dataset.samples import Column
+from curate.errors import UserError
+from curate.filter.database import open_database, select
+from curate.filter.expressions import Checker, Want
+
+COLUMNS = {
+    "uid": Column("images", "uid", pa.string()),
+    "text": Column("images", "caption", pa.string()),
+    "width": Column("images", "width", pa.int32()),
+    "height": Column("images", "height", pa.int32()),
+    "exif": Column("images", "exif", pa.null()),
+    "words": Column("scores/t", "words", pa.list_(pa.int32())),
+    "similarity": Column("embeddings/b32", "similarity", pa.float32()),
+    "half": Column("scores/t", "half", pa.float16()),
+    "Odd Name": Column("scores/t", "Odd Name", pa.float64()),
+}
+PLACE = "filter.experiments.basic.rules.clip"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with open_database(tmp_path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("similarity >= 0.3", ["similarity"]),
+        ("SIMILARITY >= 0.3 AND Width > height", ["height", "similarity", "width"]),
+        ('"Odd Name" > 1 -- a remark', ["Odd Name"]),
+        ("true", []),
+        ("text.lower().contains('x')", ["text"]),
+        ("list_filter(words, lambda x: x > width)[1] > 3", ["width", "words"]),
+        ("len([h for h in words if h > 2]) > 1", ["words"]),
+        ("len([height for height in words if height > 2]) > height", ["height", "words"]),
+        ("half > 0.5 OR exif IS NULL", ["exif", "half"]),
+        ("nullif(width, 3) BETWEEN 1 AND least(height, 9)", ["height", "width"]),
+        ("CASE WHEN text LIKE '%a%' THEN width ELSE height END IN (1, 2)", ["height", "text", "width"]),
+        ("split_part(text, ' ', 1) ~ '^[a-z]+$'", ["text"]),
+        ("TRY_CAST(text AS INTEGER) > 3 AND md5(uid) > '8'", ["text", "uid"]),
+    ],
+)
+def test_columns_are_found_by_duckdb(
+    connection: duckdb.DuckDBPyConnection, text: str, columns: list[str]
+) -> None:
+    checked = Checker(connection, COLUMNS).check(text, PLACE, "condition")
+    assert list(checked.columns) == columns
+    assert checked.type == "BOOLEAN"
+
+
+@pytest.mark.parametrize(
+    ("text", "want", "message"),
+    [
+        ("similarty >= 0.3", "condition", "unknown column 'similarty'; did you mean similarity?"),
+        ("samples.width > 3", "condition", "unknown column 'samples'"),
+        ("main.lower(text) = 'a'", "condition", "unknown column 'main'"),
+        ("current_date > '2020-01-01'", "condition", "unknown column 'current_date'"),
+        ("similarity >=", "condition", "cannot parse 'similarity >=': syntax error at or near \">=\""),
+        ("width > ) 3", "condition", "cannot parse 'width > ) 3': syntax error at or near \")\""),
+        ("1); DROP TABLE samples; SELECT (1", "condition", "cannot parse"),
+        ("1); SELECT (1", "condition", "is not one SQL expression"),
+        ("true) FROM read_csv('/etc/passwd') WHERE (true", "condition", "is not one SQL expression"),
+        ("true) LIMIT (1", "condition", "is not one SQL expression"),
+        ("true), (false", "condition", "is not one SQL expression"),
+        ("true) AS x, (false", "condition", "is not one SQL expression"),
+        ("similarity", "condition", "'similarity' is FLOAT, not a condition; compare it with something"),
+        ("exif", "condition", "'exif' is NULL for every row, not a condition"),
+        ("text", "number", "'text' is VARCHAR, not a number"),
+        ("width > 3", "number", "'width > 3' is BOOLEAN, not a number"),
+        ("(SELECT true)", "condition", "a subquery is not possible: a rule looks at its own row only"),
+        ("EXISTS (SELECT 1)", "condition", "a subquery is not possible"),
+        ("width = ANY([1, 2])", "condition", "a subquery is not possible"),
+        ("width IN (SELECT 1)", "condition", "a subquery is not possible"),
+        ("row_number() OVER () > 3", "condition", "a window function is not possible"),
+        ("sum(width) > 3", "condition", "sum() is not possible: it looks at other rows"),
+        ("avg(width) > 3", "condition", "avg() is not possible: it looks at other rows"),
+        ("geomean(width) > 3", "condition", "avg() is not possible: it looks at other rows"),
+        ("row_number() > 3", "condition", "row_number() is not possible"),
+        ("unnest(words) > 3", "condition", "unnest() is not possible: a rule gives one value"),
+        (
+            "read_csv('/etc/passwd') IS NULL",
+            "condition",
+            "read_csv() is not possible",
+        ),
+        ("COLUMNS('w.*') > 3", "condition", "a star is not possible"),
+        ("width > $1", "condition", "a parameter is not possible"),
+        ("random() < 0.5", "condition", "random() is not possible: it is not the same at every run"),
+        ("now() > '2020-01-01'", "condition", "now() is not possible: it is not the same at every run"),
+        ("ago(INTERVAL 1 DAY) > '2020-01-01'", "condition", "ago() is not possible: it is not the same"),
+        ("current_localtimestamp() > '2020-01-01'", "condition", "current_localtimestamp() is not possible"),
+        ("current_setting('threads') = 2", "condition", "current_setting() is not possible"),
+        ("pg_sleep(9) IS NULL", "condition", "sleep_ms() is not possible"),
+        ("nosuch(width) > 3", "condition", "Scalar Function with name nosuch does not exist"),
+        ("length(width) > 3", "condition", "No function matches the given name and argument types"),
+        ("width > 'wide'", "condition", "Could not convert string 'wide' to INT32"),
+        ("f(x := 3", "key", "cannot parse"),
+        (" ", "key", "'' reads no column"),
+        ("''", "key", "reads no column: every row would have the same key"),
+    ],
+)
+def test_what_a_rule_may_not_do_is_said_in_one_line(
+    connection: duckdb.DuckDBPyConnection, text: str, want: Want, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        Checker(connection, COLUMNS).check(text, PLACE, want)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{PLACE}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_become_doubles(connection: duckdb.DuckDBPyConnection) -> None:
+    checked = Checker(connection, COLUMNS).check("width * 0.5", PLACE, "number")
+    assert checked.type.startswith("DECIMAL")
+    table = select(connection, pa.table({"width": pa.array([3, None], pa.int32())}), [checked.sql])
+    assert table["0"].to_pylist() == [1.5, None]
+    assert table["0"].type == pa.float64()
+
+
+def test_division_by_zero_has_no_value(connection: duckdb.DuckDBPyConnection) -> None:
+    table = pa.table({"a": [0.0, 1.0, 4.0], "b": [0.0, 0.0, 2.0], "i": [1, 1, 1], "z": [0, 0, 1]})
+    answer = select(connection, table, ["a / b > 0.3", "i % z = 0", "i // z > 0", "i / z > 0"])
+    assert answer["0"].to_pylist() == [None, None, True]
+    for name in "123":
+        assert answer[name].to_pylist() == [None, None, True]
+
+
+def test_row_order_is_kept_over_many_vectors_and_threads(tmp_path: Path) -> None:
+    table = pa.table({"x": pa.array(range(300_000), pa.int64())})
+    with open_database(tmp_path, threads=4) as connection:
+        assert select(connection, table, ["x + 1"])["0"].to_pylist() == list(range(1, 300_001))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/out.csv'",
+        "ATTACH '/tmp/other.db'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "SET memory_limit = '100GB'",
+        "RESET lock_configuration",
+    ],
+)
+def test_the_database_is_locked(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    with pytest.raises(duckdb.Error):
+        connection.execute(statement).fetchall()
+
+
+def test_python_variables_are_no_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    secret = pa.table({"x": [1]})
+    with pytest.raises(duckdb.Error):
+        connection.execute("SELECT * FROM secret").fetchall()
+    assert secret.num_rows == 1

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from curate.ingest import wat as module
+from curate.ingest.wat import iter_wat_batches, page_base, resolve
+from curate.reasons import IngestReason
+from tests.unit.ingest.wat_files import PAGE, gzip_records, img, page, read, warc_record, wat
+
+THREE = wat(*(page([img(f"https://e.com/{n}.jpg", f"photo {n}")]) for n in range(3)))
+
+
+def urls(data: bytes) -> list[str]:
+    return [row["url"] for row in read(data)[0]]
+
+
+def test_a_row_carries_its_link_and_its_page() -> None:
+    head = {
+        "Title": "the page",
+        "Metas": [{"name": "Robots", "content": "index, NOAI"}],
+        "Base": "/deep/",
+    }
+    links = [
+        {"path": "A@/href", "url": "http://creativecommons.org/licenses/by/4.0/", "text": "CC"},
+        img("x.jpg", " alt ", title="its title"),
+    ]
+    rows, counts = read(wat(page(links, head)))
+    assert counts == {}
+    assert rows == [
+        {
+            "url": "https://www.example.org/deep/x.jpg",
+            "text": " alt ",
+            "title": "its title",
+            "page_url": PAGE,
+            "source": "crawl.warc.gz",
+            "licence": "http://creativecommons.org/licenses/by/4.0/",
+            "opt_out": True,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "headers", "expected"),
+    [
+        ({}, {}, False),
+        ({"Metas": [{"name": "robots", "content": "index,follow"}]}, {}, False),
+        ({"Metas": [{"name": "robots", "content": "noimageai"}]}, {}, True),
+        ({"Metas": [{"name": "description", "content": "noai"}]}, {}, False),
+        ({"Metas": [{"name": "robots", "content": "noaim"}]}, {}, False),
+        ({"Metas": [{"content": "noai"}, 3, {"name": "ROBOTS", "content": "x, noai"}]}, {}, True),
+        ({}, {"X-Robots-Tag": "noai, noimageai"}, True),
+        ({}, {"x-robots-tag": ["all", "somebot: noai"]}, True),
+        ({}, {"X-Other": "noai"}, False),
+    ],
+)
+def test_opt_out(head: dict[str, object], headers: dict[str, object], expected: bool) -> None:
+    rows, _ = read(wat(page([img("https://e.com/a.jpg")], head, headers=headers)))
+    assert [row["opt_out"] for row in rows] == [expected]
+
+
+def test_licence_may_come_after_the_image_or_in_the_head() -> None:
+    cc = "https://creativecommons.org/publicdomain/zero/1.0/"
+    after = page([img("https://e.com/a.jpg"), {"path": "A@/href", "url": cc}])
+    in_head = page([img("https://e.com/b.jpg")], {"Link": [{"path": "LINK@/href", "url": cc}]})
+    badge_only = page([img("https://creativecommons.org/images/badge.png")])
+    assert [row["licence"] for row in read(wat(after, in_head, badge_only))[0]] == [cc, cc, None]
+
+
+def test_every_image_link_is_a_row_or_has_a_reason() -> None:
+    links = [
+        img("https://e.com/a.jpg"),
+        img("https://e.com/a.jpg", ""),
+        {"path": "IMG@/src", "url": "https://e.com/a.jpg"},
+        {"path": "IMG@/src", "alt": "x"},
+        img(" "),
+        img("data:image/gif;base64,AAAA"),
+        img("javascript:void(0)"),
+        img("http://[broken"),
+        img("rel.jpg"),
+        {"path": "A@/href", "url": "https://e.com/"},
+    ]
+    rows, counts = read(wat(page(links), page(links, url="no url")))
+    assert len(rows) == 3  # the page without a URL has nothing to resolve rel.jpg against
+    assert counts == {
+        IngestReason.NO_TEXT: 4,
+        IngestReason.NO_URL: 4,
+        IngestReason.BAD_SCHEME: 4,
+        IngestReason.BAD_URL: 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"Envelope": 5}',
+        b'{"Envelope": {}} trailing',
+        b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        json.dumps(page([img("https://e.com/cut.jpg")])).encode()[:-3],
+    ],
+)
+def test_a_broken_record_costs_that_record(body: bytes) -> None:
+    whole = page([img("https://e.com/a.jpg")])
+    rows, counts = read(wat(whole, body, whole))
+    assert len(rows) == 2
+    assert counts == {IngestReason.UNREADABLE_RECORD: 1}
+
+
+@pytest.mark.parametrize(
+    "links", [None, 5, "x", {}, [None, 1, [], "IMG@/src", {"path": 1, "url": [], "alt": {}}]]
+)
+def test_values_of_another_type_are_no_links(links: object) -> None:
+    odd = page(links)  # type: ignore[arg-type]
+    odd["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]["HTML-Metadata"]["Head"] = [1]
+    assert read(wat(odd, page([img("https://e.com/a.jpg")])))[1] == {}
+
+
+def test_a_very_long_record_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORD_BYTES", 2000)
+    long = page([img("https://e.com/a.jpg", "x" * 2000)])
+    rows, counts = read(wat(long, page([img("https://e.com/b.jpg")])))
+    assert [row["url"] for row in rows] == ["https://e.com/b.jpg"]
+    assert counts == {IngestReason.UNREADABLE_RECORD: 1}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip_records, lambda data: gzip.compress(data, mtime=0)])
+def test_packing_does_not_matter(pack: type[bytes]) -> None:
+    assert read(pack(THREE)) == read(THREE)
+    assert urls(THREE) == [f"https://e.com/{n}.jpg" for n in range(3)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_batches_hold_at_most_batch_rows(rows: int) -> None:
+    data = wat(page([img(f"https://e.com/{n}.jpg") for n in range(5)]), page([img("https://e.com/z.jpg")]))
+    assert read(data, rows) == read(data)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip_records, lambda data: gzip.compress(data, mtime=0)])
+def test_a_file_cut_anywhere_keeps_what_came_before_and_says_so(pack: type[bytes]) -> None:
+    data = pack(THREE)
+    everything, _ = read(data)
+    # Where a cut cannot be seen: between two records, or in the line ends behind one.
+    ends = (
+        {len(gzip_records(THREE[: at.end])) for at in _record_ends(THREE)} if pack is gzip_records else set()
+    )
+    if pack is bytes:
+        ends = {at.end - slack for at in _record_ends(THREE) for slack in range(5)}
+    for cut in range(len(data)):
+        rows, counts = read(data[:cut])
+        assert rows == everything[: len(rows)]
+        assert counts == ({} if cut in ends else {IngestReason.TRUNCATED_INPUT: 1}), cut
+
+
+class _RecordEnd(int):
+    @property
+    def end(self) -> int:
+        return int(self)
+
+
+def _record_ends(data: bytes) -> list[_RecordEnd]:
+    starts = [0]
+    while (found := data.find(b"WARC/1.0\r\n", starts[-1] + 1)) > 0:
+        starts.append(found)
+    return [_RecordEnd(start) for start in [*starts[1:], len(data)]]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip_records, lambda data: gzip.compress(data, mtime=0)])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damage_never_raises(pack: type[bytes], data: st.DataObject) -> None:
+    whole = bytearray(pack(THREE))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+        if not whole:
+            break
+    rows, counts = read(bytes(whole))
+    assert len(rows) <= 3
+    assert all(count > 0 and reason in set(IngestReason) for reason, count in counts.items())
+
+
+def test_a_failing_store_is_not_a_truncated_file() -> None:
+    class Breaks(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 600:
+                raise ConnectionResetError("the store went away")
+            return super().read(min(size or 600, 600))
+
+    counts: Counter[str] = Counter()
+    with pytest.raises(ConnectionResetError, match="the store went away"):
+        list(iter_wat_batches(Breaks(THREE), batch_rows=10, counts=counts))
+    with pytest.raises(FileNotFoundError):
+        list(iter_wat_batches("/nowhere/x.wat.gz", batch_rows=10, counts=counts))
+    assert counts == {}
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    record = gzip.compress(
+        warc_record(json.dumps(page([img("https://e.com/a.jpg", "x" * 1000)] * 50)).encode())
+    )
+
+    class Endless(io.RawIOBase):
+        """A gzip file of ``left`` records that exists only as it is read."""
+
+        left = 0
+        rest = b""
+
+        def read(self, size: int = -1, /) -> bytes:
+            while len(self.rest) < size and self.left:
+                self.rest += record
+                self.left -= 1
+            data, self.rest = self.rest[:size], self.rest[size:]
+            return data
+
+    def peak(records: int) -> int:
+        stream = Endless()
+        stream.left = records
+        tracemalloc.start()
+        total = sum(b.num_rows for b in iter_wat_batches(stream, batch_rows=500, counts=Counter()))  # type: ignore[arg-type]
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert total == 50 * records
+        return held
+
+    peak(10)
+    assert peak(2000) < peak(200) + (8 << 20)  # 2000 records are 100 MB of text
+
+
+def test_resolve_agrees_with_the_standard(fixtures_dir: Path) -> None:
+    cases = json.loads((fixtures_dir / "filters/url/urltestdata.json").read_text(encoding="utf-8"))
+    checked = 0
+    for case in cases:
+        if not isinstance(case, dict) or any(0xD800 <= ord(c) <= 0xDFFF for c in case["input"]):
+            continue
+        got = resolve(case["input"], case["base"])
+        if case.get("failure"):
+            # A data: URL is refused before it is parsed, and is an error either way.
+            assert got in (IngestReason.BAD_URL, IngestReason.BAD_SCHEME), case
+        elif case["protocol"] not in ("http:", "https:"):
+            assert got is IngestReason.BAD_SCHEME, case
+        elif case["input"].startswith(("http://", "https://")):
+            assert got == case["input"], case
+        else:
+            assert got == case["href"], case
+        checked += 1
+    assert checked > 800
+
+
+SEGMENT = st.text("abcXYZ019-_~!$&'()*+,;=@", min_size=1, max_size=6).filter(lambda s: s.strip("."))
+
+
+def _oracle(relative: str, page_url: str) -> str:
+    """RFC 3986 resolution of a path without odd characters, written out slowly."""
+    origin, _, path = page_url.partition("://")
+    host, _, path = path.partition("/")
+    if relative.startswith("//"):
+        return f"{origin}:{relative}"
+    parts = [] if relative.startswith("/") else path.split("/")[:-1]
+    names = relative.removeprefix("/").split("/")
+    for at, name in enumerate(names):
+        last = at == len(names) - 1
+        if name == "..":
+            parts = parts[:-1]
+        elif name != ".":
+            parts.append(name)
+            continue
+        if last:
+            parts.append("")
+    return f"{origin}://{host}/{'/'.join(parts)}"
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.one_of(SEGMENT, st.sampled_from(["..", "."])), min_size=1, max_size=6),
+    st.sampled_from(["", "/"]),
+    st.lists(SEGMENT, min_size=0, max_size=4),
+)
+@example(["..", "..", "x"], "", ["a"])
+def test_resolve_agrees_with_a_slow_oracle(names: list[str], root: str, below: list[str]) -> None:
+    relative = root + "/".join(names)
+    page_url = "https://www.example.org/" + "/".join(below)
+    assert resolve(relative, page_url) == _oracle(relative, page_url)
+
+
+@given(st.text(max_size=40), st.one_of(st.none(), st.text(max_size=20), st.just(PAGE)))
+def test_resolve_never_raises_and_gives_http_only(url: str, base: str | None) -> None:
+    got = resolve(url, page_base(base, None))
+    assert isinstance(got, IngestReason) or got.startswith(("http://", "https://"))
+
+
+@pytest.mark.parametrize(
+    ("page_url", "base", "expected"),
+    [
+        (PAGE, None, PAGE),
+        (PAGE, "", PAGE),
+        (PAGE, "../x/", "https://www.example.org/a/x/"),
+        (PAGE, "//cdn.example/", "https://cdn.example/"),
+        (PAGE, "http://exa mple/", PAGE),
+        (PAGE, " JavaScript:alert(1)", PAGE),
+        (PAGE, "data:text/html,x", PAGE),
+        (None, "https://b.example/x", "https://b.example/x"),
+        ("<https://e.com/>", None, None),
+        (None, "rel/", None),
+    ],
+)
+def test_page_base(page_url: str | None, base: str | None, expected: str | None) -> None:
+    assert page_base(page_url, base) == expected
+
+
+def test_the_2014_file(fixtures_dir: Path) -> None:
+    (path,) = (fixtures_dir / "wat").glob("warc__*.wat")
+    rows, counts = read(path.read_bytes())
+    assert [row["text"] for row in rows] == ["496", "Previous", "Next", "Creative Commons License"]
+    assert {row["licence"] for row in rows} == {"http://creativecommons.org/licenses/by-sa/3.0/"}
+    assert counts == {}
+
+
+def test_the_2024_file_has_no_pairs(fixtures_dir: Path) -> None:
+    for path in (fixtures_dir / "wat").glob("whirlwind*.wat*"):
+        assert read(path.read_bytes()) == ([], {})
+
+
+def test_files_that_are_no_wat_are_counted_and_end(fixtures_dir: Path) -> None:
+    paths = [path for path in (fixtures_dir / "warc").rglob("*") if path.is_file()]
+    assert len(paths) > 30
+    allowed = {IngestReason.TRUNCATED_INPUT, IngestReason.UNREADABLE_RECORD}
+    counts = {path.name: read(path.read_bytes())[1] for path in paths}
+    assert all(set(found) <= allowed for found in counts.values())
+    damaged = {name for name, found in counts.items() if IngestReason.TRUNCATED_INPUT in found}
+    assert damaged >= {
+        "chatnoir-resiliparse__clipped.warc.gz",
+        "example-trunc.warc",
+        "double-single-inflate-error.gz",
+        "bad.arc",
+    }
+    assert not damaged & {"example.warc", "example.warc.gz", "dolma__sample-0000.warc.gz"}

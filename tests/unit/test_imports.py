@@ -1,0 +1,40 @@
+"""The direction of imports: from stages to the folders they stand on, never from stage to stage."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "curate"
+STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
+BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "text", ""}
+RULES = {
+    **{stage: BASE | {stage} for stage in STAGES},
+    "config": {"config", "errors"},
+    "dataset": {"dataset", "errors", "config"},
+    "run": {"run", "dataset", "config", "errors", ""},
+    "clip": {"clip", "config", "errors", "dataset", "demo"},
+    "text": {"text", "errors"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        for name in names:
+            if name == "curate" or name.startswith("curate."):
+                found.add((name.split(".") + [""])[1])
+    return found
+
+
+@pytest.mark.parametrize("folder", sorted(RULES))
+def test_imports_go_one_way(folder: str) -> None:
+    files = list((PACKAGE / folder).rglob("*.py"))
+    assert files
+    for path in files:
+        assert imported(path) <= RULES[folder], path
