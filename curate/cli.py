@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,7 +143,7 @@ for _verb, _text in {
 @app.command()
 def status(
     workspace: AtOption = "./work",
-    reasons: Annotated[int, typer.Option(help="Drop reasons named per stage.")] = 4,
+    reasons: Annotated[int, typer.Option(help="Drop reasons named per stage.")] = 6,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """What each stage has done: units, rows in and out, reasons, time, size."""
@@ -217,20 +218,17 @@ def search(
         raise UserError("search: give exactly one of TEXT, --image FILE or --uid UID")
     space = Workspace(workspace)
     config = _config_of(space)
-    searcher = Searcher(
-        space,
-        _first("experiment", experiment, list(config.filter.experiments)),
-        alias := _first("model", model, list(config.embed.models)),
-        config.embed.models[alias],
-    )
-    if text is not None:
-        hits = searcher.by_text(text, k, modality)
-    elif image is not None:
-        hits = searcher.by_image(image, k, modality)
-    else:
-        hits = searcher.by_uid(str(uid), k, modality)
+    chosen = _first("experiment", experiment, list(config.filter.experiments))
+    alias = _first("model", model, list(config.embed.models))
+    with Searcher(space, chosen, alias, config.embed.models[alias]) as searcher:
+        if text is not None:
+            hits = searcher.by_text(text, k, modality)
+        elif image is not None:
+            hits = searcher.by_image(image, k, modality)
+        else:
+            hits = searcher.by_uid(str(uid), k, modality)
     if as_json:
-        typer.echo(json.dumps(hits, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
     else:
         print_hits(out, hits)
 

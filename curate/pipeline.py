@@ -39,7 +39,7 @@ def _score(config: PipelineConfig) -> Iterator[Stage]:
     from curate.score.stage import ScoreStage
 
     for name, scorer in config.score.scorers.items():
-        yield ScoreStage(name, scorer, config.embed.models)
+        yield ScoreStage(name, scorer, config.embed)
 
 
 def _filter(config: PipelineConfig) -> Iterator[Stage]:

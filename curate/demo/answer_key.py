@@ -94,7 +94,13 @@ def read_key(workspace: Workspace, config: PipelineConfig, world: World) -> Key:
                 continue
             row["candidate"] = True
             key.fetched.setdefault(row["http_kind"], Counter())[reason or "image"] += 1
-    key.missing += sum(1 for row in truth.values() if "candidate" not in row and len(row["text"].strip()) > 0)
+    for row in truth.values():
+        if "candidate" not in row:
+            # Pages that opt out are dropped at ingest, before anybody asks for their pictures.
+            if row["http_kind"] == "opt_out":
+                key.fetched.setdefault("opt_out", Counter())[Reason.OPT_OUT] += 1
+            else:
+                key.missing += 1
     groups: Counter[str] = Counter()
     judged: list[tuple[Row, dict[str, bool], bool]] = []
     for uid, passed, kept in _verdicts(workspace, config):

@@ -61,7 +61,8 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
         write_wats(world, web)
         space.write_bytes(WORLD, facts_of_world)
     console.print(f"synthetic web: {world.truth().num_rows:,} pairs in WAT files under {web}")
-    with serve(world) as server:
+    patience = check(demo_config(workspace, web, "")).download
+    with serve(world, slow_s=2 * patience.timeout, drip_s=2 * patience.deadline) as server:
         facts = demo_config(workspace, web, server.proxy)
         if workers is not None:
             facts["run"] = {"workers": workers}

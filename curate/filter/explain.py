@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,22 +72,17 @@ def verdict(
     """
     if not is_uid(uid):
         raise UserError(f"'{uid}' is not a uid: expected 32 lower-case hex digits")
-    learned = _learned(workspace, name, experiment)
     shards = int(workspace.read_json(layout.DATASET)["shards"])
     shard = layout.shard_name(shard_of(uid, shards), shards)
-    families = Families(RecordStore(workspace))
-    if shard not in families.image_shards():
-        raise UserError(f"{uid}: shard {shard}, where it would be, has no images")
-    columns = families.columns(workspace, shard, models, scorers)
-    with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
-        program = compile_experiment(name, experiment, columns, connection)
-        pool = Pool(workspace, (shard,), columns)
-        samples = pool.read(shard, program.all_columns())
+    with open_judge(workspace, name, experiment, models, scorers) as judge:
+        if shard not in judge.pool.shards:
+            raise UserError(f"{uid}: shard {shard}, where it would be, has no images")
+        samples = judge.pool.read(shard, judge.program.all_columns())
         row = samples.filter(pc.equal(samples["uid"], uid))
         if not row.num_rows:
             raise UserError(f"{uid}: no sample of shard {shard} has this uid (its image may have failed)")
-        with Judge(program, pool, learned, connection) as judge:
-            (judged,) = judge.batch(Batch(row, ((shard, 1),)))
+        (judged,) = judge.batch(Batch(row, ((shard, 1),)))
+        program, learned = judge.program, judge.learned
     kept = bool(combine(program.keep, judged.verdicts).passed[0])
     return Verdict(
         name,
@@ -97,6 +93,29 @@ def verdict(
         reason_of(program.keep, judged.verdicts, 0),
         tuple(_of_rule(rule, judged, learned[rule.name]) for rule in program.rules),
     )
+
+
+@contextmanager
+def open_judge(
+    workspace: Workspace,
+    name: str,
+    experiment: Experiment,
+    models: tuple[str, ...],
+    scorers: tuple[str, ...],
+) -> Iterator[Judge]:
+    """The judge of an experiment that was run, with what it learned then.
+
+    Raises:
+        UserError: the experiment has not been run, or not with these rules.
+    """
+    learned = _learned(workspace, name, experiment)
+    families = Families(RecordStore(workspace))
+    shards = tuple(families.image_shards())
+    columns = families.columns(workspace, shards[0], models, scorers)
+    with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
+        program = compile_experiment(name, experiment, columns, connection)
+        with Judge(program, Pool(workspace, shards, columns), learned, connection) as judge:
+            yield judge
 
 
 def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping[str, Learned]:

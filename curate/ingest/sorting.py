@@ -12,7 +12,7 @@ SURVIVOR_ORDER = ("uid", "page_url", "source", "url", "text", "title", "licence"
 def sort_by_uid(table: pa.Table) -> pa.Table:
     """Rows in uid order; within a uid in ``SURVIVOR_ORDER``, NULL last."""
     keys = [(name, "ascending") for name in SURVIVOR_ORDER if name in table.column_names]
-    return table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_end"))
+    return table.take(pc.sort_indices(table, sort_keys=keys))
 
 
 def drop_duplicates(table: pa.Table) -> tuple[pa.Table, int, int]:

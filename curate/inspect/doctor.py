@@ -94,7 +94,7 @@ def _language() -> Finding:
 
 
 def _demo_clip() -> Finding:
-    from curate.clip import load
+    from curate.clip.model import load
     from curate.config.models import ModelSettings
 
     clip = load(ModelSettings(model="demo", device="cpu"))

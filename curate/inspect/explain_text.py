@@ -44,7 +44,9 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         kept = "[green]kept[/]" if result["kept"] else f"[red]dropped[/]: {result['reason']}"
         say(f"[bold]experiment {name}[/]  {kept}")
         for rule in result["rules"]:
-            facts = [f"{k} = {cell(v)}" for k, v in rule["values"].items()] + [rule["note"]] * bool(rule["note"])
+            facts = [f"{k} = {cell(v)}" for k, v in rule["values"].items()] + [rule["note"]] * bool(
+                rule["note"]
+            )
             seen = escape(", ".join(facts))
             say(f"  {MARKS[rule['result']]} {rule['rule']}: {escape(rule['expression'])}  [dim]{seen}[/]")
         if name in trail.get("export", {}):

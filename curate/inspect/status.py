@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -73,7 +74,7 @@ def read_status(workspace: Workspace) -> list[StageStatus]:
 
 
 def print_status(console: Console, workspace: Workspace, statuses: list[StageStatus], reasons: int) -> None:
-    """A table of stages and under it what is quarantined.
+    """A table of stages, under it why rows were dropped and what is quarantined.
 
     Args:
         console: where to print.
@@ -81,33 +82,31 @@ def print_status(console: Console, workspace: Workspace, statuses: list[StageSta
         statuses: of ``read_status``.
         reasons: how many drop reasons to name per stage.
     """
-    table = Table(title=f"workspace {workspace.url}", title_justify="left", header_style="bold")
-    table.add_column("stage")
-    for name in ("units", "failed", "rows in", "rows out", "kept"):
-        table.add_column(name, justify="right")
-    table.add_column("dropped because")
-    for name in ("work", "size"):
-        table.add_column(name, justify="right")
+    table = Table(title=f"workspace {workspace.url}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    for name in ("units", "rows in", "rows out", "kept", "work", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
     for s in statuses:
-        named = s.drops.most_common(reasons)
-        words = [f"{reason} {n:,}" for reason, n in named]
-        if len(s.drops) > reasons:
-            words.append(f"{len(s.drops) - reasons} more")
+        failed = f" [red]+{s.failed:,} failed[/]" if s.failed else ""
         table.add_row(
             s.stage,
-            f"{s.units:,}",
-            f"[red]{s.failed:,}[/]" if s.failed else "",
+            f"{s.units:,}{failed}",
             f"{s.rows_in:,}",
             f"{s.rows_out:,}",
             f"{s.rows_out / s.rows_in:.1%}" if s.rows_in else "",
-            ", ".join(words),
             duration_text(s.seconds),
             size_text(s.bytes),
         )
     console.print(table)
     for s in statuses:
+        named = s.drops.most_common(reasons)
+        words = [f"{reason} [bold]{n:,}[/]" for reason, n in named]
+        if len(s.drops) > reasons:
+            words.append(f"{len(s.drops) - reasons} more reasons (--reasons)")
+        if words:
+            console.print(f"{s.stage} dropped: {', '.join(words)}", highlight=False, soft_wrap=True)
         for error in s.errors[:5]:
-            console.print(f"[red]✗[/] {s.stage} {error}", highlight=False)
+            console.print(f"[red]✗[/] {s.stage} {error}", highlight=False, soft_wrap=True)
 
 
 def size_text(size: int) -> str:

@@ -32,15 +32,13 @@ def print_table(console: Console, table: pa.Table, limit: int) -> None:
         console.print(f"{limit:,} of {table.num_rows:,} rows; --limit or --output for more")
 
 
-def print_hits(console: Console, hits: Sequence[dict[str, Any]]) -> None:
-    """Search results, best first."""
+def print_hits(console: Console, hits: Sequence[Any]) -> None:
+    """Search results (``curate.index.search.Hit``), best first."""
     shown = Table(header_style="bold")
     for name, justify in (("similarity", "right"), ("text", "left"), ("url", "left"), ("uid", "left")):
         shown.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for hit in hits:
-        shown.add_row(
-            f"{hit['similarity']:.4f}", escape(cell(hit["text"])), escape(cell(hit["url"])), str(hit["uid"])
-        )
+        shown.add_row(f"{hit.similarity:.4f}", escape(cell(hit.text)), escape(cell(hit.url)), str(hit.uid))
     console.print(shown)
 
 

@@ -134,12 +134,18 @@ def _describe(found: Collected, part: Sorted, kept: Mask, wanted: Wanted) -> Non
         width, height = (doubles(part.samples[f"original_{side}"]) for side in ("width", "height"))
         there = (width > 0) & (height > 0)
         found.aspects.add(np.divide(width, height, out=np.full_like(width, np.nan), where=there), kept)
-        inside = [np.clip(v[there], SIZES[0], SIZES[-1]) for v in (width, height)]
-        found.sizes += np.histogram2d(*inside, bins=[SIZES, SIZES])[0].astype(np.int64)
+        bins = len(SIZES) - 1
+        across, down = (_bin(v[there]) for v in (width, height))
+        found.sizes += np.bincount(across * bins + down, minlength=bins * bins).reshape(bins, bins)
     if found.hosts is not None:
         found.hosts.add(hosts(part.samples["url"]), kept)
     if found.languages is not None and wanted.language:
         found.languages.add(part.samples[wanted.language], kept)
+
+
+def _bin(pixels: Floats) -> npt.NDArray[np.int64]:
+    """The bin of ``SIZES`` of each length; shorter and longer ones are in the outer bins."""
+    return np.clip(np.searchsorted(SIZES, pixels, side="right") - 1, 0, len(SIZES) - 2)
 
 
 def _offer(found: Collected, part: Sorted, reasons: Sequence[str], rank: int, wanted: Wanted) -> None:

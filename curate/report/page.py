@@ -184,7 +184,7 @@ def _block(step: Step) -> dict[str, Any]:
         "share": step.rows_out / step.rows_in if step.rows_in else 0.0,
         "lost": step.rows_in - step.rows_out,
         "reasons": reasons,
-        "scale": max(max((r["share"] for r in reasons), default=1.0), 0.1),
+        "scale": max(0.1, *(n / step.rows_in for n in step.drops.values() if n)),
     }
 
 

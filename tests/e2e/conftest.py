@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from curate.demo.command import demo_config
-from curate.demo.config import WorldConfig
+from curate.demo.config import HttpShares, WorldConfig
 from curate.demo.server import serve
 from curate.demo.wat import write_wats
 from curate.demo.world import World
@@ -33,6 +33,7 @@ class Web:
         """A demo config for this web in ``folder``, its workspace in ``folder/work``."""
         facts = demo_config(str(folder / "work"), self.wats, self.proxy, shard_size=40)
         facts["run"] = {"workers": 2}
+        facts["download"] |= {"timeout": 60, "deadline": 120, "threads": 4}
         for key, value in sections.items():
             facts[key] = {**facts.get(key, {}), **value} if isinstance(value, dict) else value
         path = folder / name
@@ -43,7 +44,9 @@ class Web:
 @pytest.fixture(scope="session")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("web")
-    world = World(WorldConfig(seed=11, images=240))
+    # No answer depends on how busy the machine is: nothing is slow, and patience is long.
+    http = HttpShares(slow=0, drip=0)
+    world = World(WorldConfig(seed=11, images=240, http=http))
     write_wats(world, folder / "wats", files=3)
     with serve(world) as server:
         yield Web(world, folder / "wats", server.proxy)
@@ -64,7 +67,11 @@ def curate(curate_command: list[str]) -> Run:
     def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "200"}
         done = subprocess.run(
-            [*curate_command, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=300
+            [*curate_command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
         )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

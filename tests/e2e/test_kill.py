@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from tests.e2e.conftest import Run, Web, fingerprints
 
 

@@ -28,7 +28,7 @@ def imported(path: Path) -> set[str]:
             names = [node.module]
         for name in names:
             if name == "curate" or name.startswith("curate."):
-                found.add((name.split(".") + [""])[1])
+                found.add(([*name.split("."), ""])[1])
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "embed"))
-from clip_shards import save_clip  # noqa: E402
+from clip_shards import save_clip
 
 torch.set_num_threads(1)
 

@@ -137,7 +137,7 @@ def test_plain_links() -> None:
         " https://a",
         "java\tscript:x",
         "http://[bad",
-    ]  # noqa: E501
+    ]
     assert [plain_link(u) for u in good] == good
     assert [plain_link(u) for u in bad] == [None] * len(bad)
 
