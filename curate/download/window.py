@@ -23,13 +23,18 @@ class _Window(Generic[T, R]):
         self._items = items
         self._weigh = weigh
         self._limit = limit
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Two conditions, and one thread woken at a time: with 64 threads, waking all of them for
+        # every result costs more than the results.
+        self._room = threading.Condition(lock)
+        self._ready = threading.Condition(lock)
         self._results: dict[int, R] = {}
         self._held = 0
         self._started = 0
+        self._next = 0
         self._exhausted = False
         self._failure: BaseException | None = None
-        self.stopped = False
+        self._stopped = False
 
     def work(self) -> None:
         """Body of a thread: item after item until there are no more."""
@@ -40,60 +45,64 @@ class _Window(Generic[T, R]):
             except BaseException as error:  # noqa: BLE001 - raised again where the results are read
                 self._fail(error)
                 return
-            with self._changed:
+            with self._ready:
                 self._results[index] = result
                 self._held += self._weigh(result) + OVERHEAD
-                self._changed.notify_all()
+                if index == self._next:
+                    self._ready.notify()
 
     def _take(self) -> tuple[int, T] | None:
-        with self._changed:
+        with self._room:
             # Whoever holds the oldest unfinished item never waits here, so this cannot deadlock.
-            self._changed.wait_for(lambda: self._held < self._limit or self.stopped or self._exhausted)
-            if self.stopped or self._exhausted:
+            self._room.wait_for(lambda: self._held < self._limit or self._stopped or self._exhausted)
+            self._room.notify()
+            if self._stopped or self._exhausted:
                 return None
             try:
                 item = next(self._items)
             except StopIteration:
                 self._exhausted = True
-                self._changed.notify_all()
+                self._ready.notify()
                 return None
             except BaseException as error:  # noqa: BLE001 - raised again where the results are read
-                self._failure = error
-                self._exhausted = self.stopped = True
-                self._changed.notify_all()
+                self._failure = self._failure or error
+                self._stopped = True
+                self._ready.notify()
                 return None
             self._started += 1
             return self._started - 1, item
 
     def _fail(self, error: BaseException) -> None:
-        with self._changed:
+        with self._ready:
             self._failure = self._failure or error
-            self.stopped = True
-            self._changed.notify_all()
+            self._stopped = True
+            self._ready.notify()
+            self._room.notify()
 
     def stop(self) -> None:
         """No new items."""
-        with self._changed:
-            self.stopped = True
-            self._changed.notify_all()
+        with self._room:
+            self._stopped = True
+            self._room.notify()
 
-    def take_result(self, index: int) -> tuple[R] | None:
-        """Wait for the result of an item; None past the last one. Raises what a thread raised."""
-        with self._changed:
-            self._changed.wait_for(
+    def take_result(self) -> tuple[R] | None:
+        """Wait for the next result in order; None past the last. Raises what a thread raised."""
+        with self._ready:
+            self._ready.wait_for(
                 lambda: (
-                    index in self._results
+                    self._next in self._results
                     or self._failure is not None
-                    or (self._exhausted and index >= self._started)
+                    or (self._exhausted and self._next >= self._started)
                 )
             )
             if self._failure is not None:
                 raise self._failure
-            if index not in self._results:
+            if self._next not in self._results:
                 return None
-            result = self._results.pop(index)
+            result = self._results.pop(self._next)
+            self._next += 1
             self._held -= self._weigh(result) + OVERHEAD
-            self._changed.notify_all()
+            self._room.notify()
             return (result,)
 
 
@@ -118,10 +127,8 @@ def ordered_map(
     for worker in workers:
         worker.start()
     try:
-        index = 0
-        while (result := window.take_result(index)) is not None:
+        while (result := window.take_result()) is not None:
             yield result[0]
-            index += 1
     finally:
         # Threads in the middle of a request end with it; their results go nowhere.
         window.stop()

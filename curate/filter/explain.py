@@ -111,6 +111,8 @@ def open_judge(
     learned = _learned(workspace, name, experiment)
     families = Families(RecordStore(workspace))
     shards = tuple(families.image_shards())
+    if not shards:
+        raise UserError(f"{workspace.url}: has no images; run download first")
     columns = families.columns(workspace, shards[0], models, scorers)
     with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
         program = compile_experiment(name, experiment, columns, connection)

@@ -94,7 +94,7 @@ class Checker:
         tree = self._parse(text, place)
         used = _Used()
         self._walk(tree, used, place, trail=())
-        # A lambda's argument may share its name with a column that is used elsewhere: rather read one too many.
+        # A lambda's argument may have the name of a column that is used elsewhere: rather read one too many.
         wanted = {n for n in used.names if n not in used.parameters or n in self.columns}
         names = sorted({self._stored_name(n, place) for n in wanted})
         kind = self._bind(text, names, place)

@@ -20,7 +20,7 @@ from curate.report.verdicts import is_unsafe
 TEXT = 280
 """Characters of an alt text that a card shows."""
 
-HARMLESS = {"negative", "safe", "sfw", "unlikely", "no", "false", ""}
+HARMFUL = {"positive", "nsfw", "unsafe", "yes", "true"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def cards(
     galleries = [*found.galleries.values(), *(g for pair in found.near.values() for g in pair)]
     for pick in (p for g in galleries for p in g.picks):
         by_shard.setdefault(pick.shard, set()).add(pick)
-    tags = [n for n, c in columns.items() if is_unsafe(n) and pa.types.is_string(c.type)]
+    tags = [n for n in columns if is_unsafe(n) and n.endswith("_tag")]
     names = list(dict.fromkeys([*(n for n in ("text", "url") if n in columns), *shown, *tags]))
     made = {}
     for shard, picks in sorted(by_shard.items()):
@@ -62,7 +62,7 @@ def cards(
         rows = table.take(pa.array([p.row for p in ordered])).to_pylist()
         pictures = thumbnails(workspace, shard, [r["uid"] for r in rows])
         for pick, row in zip(ordered, rows, strict=True):
-            tagged = any(str(row[t] or "").lower() not in HARMLESS for t in tags)
+            tagged = any(str(row[t] or "").lower() in HARMFUL for t in tags)
             reason, failed = found.fates[pick.shard, pick.row]
             made[pick] = _card(row, pictures.get(row["uid"]), shown, reason, tagged or failed)
     return made

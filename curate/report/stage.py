@@ -23,6 +23,8 @@ from curate.report.verdicts import Replay
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "page"
+KEYS = {"uid", "url", "text", "sha256"}
+"""Columns that a card has elsewhere, or that say nothing to a reader."""
 SHOWN = 7
 """Values on a card."""
 
@@ -67,7 +69,7 @@ class ReportStage(Stage):
             used = replay.program.all_columns() if replay.program else []
             wanted = self._wanted(columns, rules, used)
             found = collect(workspace, replay, shards, columns, wanted)
-        shown = [n for n in dict.fromkeys([*wanted.numeric, *used]) if n in columns][:SHOWN]
+        shown = [n for n in dict.fromkeys([*wanted.numeric, *used]) if n in columns and n not in KEYS][:SHOWN]
         config = workspace.read_bytes(layout.CONFIG).decode() if workspace.exists(layout.CONFIG) else ""
         page = render(
             Facts(

@@ -35,7 +35,7 @@ def test_one_threshold_redoes_the_filter_and_what_follows(
     config = web.config(tmp_path)
     facts = yaml.safe_load(config.read_text())
     experiment = next(iter(facts["filter"]["experiments"]))
-    facts["filter"]["experiments"][experiment]["rules"]["similarity"] = "similarity >= 0.31"
+    facts["filter"]["experiments"][experiment]["rules"]["similarity"] = "similarity >= 0.85"
     config.write_text(yaml.safe_dump(facts, sort_keys=False))
     done = curate("run", config)
     after = stage_times(copy_of)
