@@ -65,9 +65,10 @@ def write_pool(
 
 def write_images(workspace: Workspace, shard: str, rows: Sequence[Row]) -> None:
     everything = [{**r, "status": "success", "caption": r.get("text")} for r in rows]
+    taken = {r["uid"] for r in rows}
     for row in rows[::3]:
         number = int(row["uid"], 16)
-        if number and not any(r["uid"] == uid_from(number - 1) for r in rows):
+        if number and uid_from(number - 1) not in taken:
             everything.append({"uid": uid_from(number - 1), "status": "failed_to_download", "width": 9_999})
     everything.sort(key=lambda r: r["uid"])
     types = {"uid": pa.string(), "status": pa.string(), **IMAGE_TYPES}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.uid import SUBSET_DTYPE, halves, shard_of
+from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.filter import database
@@ -395,14 +396,14 @@ class TestErrors:
     def test_an_experiment_that_was_not_run(self, tmp_path: Path) -> None:
         workspace = pool_of(tmp_path, some_rows(20))
         message = "filter/e needs selections/other/00000.parquet, which filter/other has not made"
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=re.escape(message)):
             stage_of("e", {"rules": {"o": {"experiment": "other"}}}).units(workspace)
 
     def test_scores_of_other_rows(self, tmp_path: Path) -> None:
         rows = some_rows(20)
         workspace = pool_of(tmp_path, rows, 1)
         write_similarities(workspace, "00000", sorted(rows, key=lambda r: r["uid"])[1:])
-        with pytest.raises(DataError, match="its rows are not those of images/00000.parquet"):
+        with pytest.raises(DataError, match=r"its rows are not those of images/00000\.parquet"):
             run_experiment(workspace, "e", CLIP)
 
     def test_another_type_in_a_later_shard(self, tmp_path: Path) -> None:
@@ -424,7 +425,7 @@ class TestErrors:
     def test_shards_that_overlap(self, tmp_path: Path) -> None:
         low, high = [{"uid": uid_from(5)}], [{"uid": uid_from(3)}]
         workspace = write_pool(tmp_path, [low, high])
-        with pytest.raises(DataError, match="begins with uid 0+3, which does not come after 0+5"):
+        with pytest.raises(DataError, match=r"begins with uid 0+3, which does not come after 0+5"):
             run_experiment(workspace, "e", {"rules": {"w": "width > 3"}})
 
 
@@ -458,16 +459,14 @@ class TestVerdict:
         rows = some_rows(20)
         workspace = pool_of(tmp_path, rows)
         uid = rows[0]["uid"]
-        with pytest.raises(UserError, match="experiment 'e' has no selection in .* yet; run filter first"):
+        with pytest.raises(UserError, match=r"experiment 'e' has no selection in .* yet; run filter first"):
             self.ask(workspace, CLIP, uid)
         run_experiment(workspace, "e", CLIP)
         with pytest.raises(UserError, match="experiment 'e' has other rules now than when it was run"):
             self.ask(workspace, {"rules": {"clip": "similarity >= 0.5"}}, uid)
         with pytest.raises(UserError, match="'xyz' is not a uid: expected 32 lower-case hex digits"):
             self.ask(workspace, CLIP, "xyz")
-        with pytest.raises(
-            UserError, match=f"no sample of shard 0000{shard_of(uid_from(7), 3)} has this uid"
-        ):
+        with pytest.raises(UserError, match="no sample of shard 00000 has this uid"):
             self.ask(workspace, CLIP, uid_from(7))
 
     def test_a_workspace_without_images_any_more(self, tmp_path: Path) -> None:
