@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from curate.config.models import DownloadSettings
@@ -201,13 +201,10 @@ def decoding_error(error: Exception) -> ImageError:
     return ImageError(tidy(f"{reasons.DECODING}: {words or type(error).__name__}"))
 
 
-def to_bmp(image: Image.Image) -> bytes:
-    """An RGB image as a BMP: the form in which the engine gets pixels without a loss."""
-    stride = (image.width * 3 + 3) & ~3
-    pixels = image.tobytes("raw", "BGR", stride, -1)
-    head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
-    info = struct.pack("<IiiHHIIiiII", 40, image.width, image.height, 1, 24, 0, len(pixels), 0, 0, 0, 0)
-    return head + info + pixels
+def bgr_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An RGB image as OpenCV has it: uint8, shape (height, width, 3), blue first; read-only."""
+    raw = image.tobytes("raw", "BGR")
+    return np.frombuffer(raw, np.uint8).reshape(image.height, image.width, 3)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,9 +1,11 @@
-"""img2dataset as a library: loaded once per process, with two of its parts made safe for threads.
+"""img2dataset as a library: loaded once per process, with three of its parts replaced.
 
 - Its ``urlopen`` is ours, looked up in a thread-local. Only img2dataset's own reference is replaced;
   ``urllib`` stays as it is for everybody else in the process.
 - Its ``SuppressStdoutStderr`` swaps the file descriptors 1 and 2 of the whole process for each image;
   two threads that do so at once leave them closed. It becomes a no-op.
+- Its ``cv2.imdecode`` gives the pixels that `curate.download.decode` has decoded and judged; again
+  only img2dataset's own reference to ``cv2`` is replaced. All else, from resizing to encoding, is its own.
 
 Import this module freely: img2dataset itself (a second or two, with OpenCV) is imported on first use.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import threading
@@ -19,6 +22,9 @@ import types
 import urllib.request
 import warnings
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from curate.config.models import DownloadSettings
 from curate.download import reasons
@@ -41,7 +47,7 @@ def _modules() -> tuple[Any, Any]:
         request=types.SimpleNamespace(Request=urllib.request.Request, urlopen=_urlopen)
     )
     resizer.SuppressStdoutStderr = contextlib.nullcontext
-    resizer.cv2.setNumThreads(1)
+    resizer.cv2 = _Cv2(resizer.cv2)
     logging.getLogger("exifread").setLevel(logging.CRITICAL)
     return downloader, resizer
 
@@ -81,6 +87,20 @@ def _urlopen(request: urllib.request.Request, timeout: float | None = None) -> B
         raise FetchError(describe(error)) from None
 
 
+class _Cv2:
+    """OpenCV, but for decoding."""
+
+    def __init__(self, cv2: Any) -> None:
+        self._cv2 = cv2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cv2, name)
+
+    def imdecode(self, *_: object) -> npt.NDArray[np.uint8] | None:
+        """The pixels that this thread is to resize, whatever the stream was."""
+        return getattr(_current, "pixels", None)
+
+
 def make_resizer(settings: DownloadSettings) -> Any:
     """The engine's Resizer. Its limits are off: they are checked on the header, before decoding."""
     _, resizer = load()
@@ -92,3 +112,24 @@ def make_resizer(settings: DownloadSettings) -> Any:
         encode_format=settings.encode_format,
         skip_reencode=False,
     )
+
+
+def resize(resizer: Any, pixels: npt.NDArray[np.uint8]) -> tuple[bytes | None, int, int, str]:
+    """Pixels through the engine's Resizer.
+
+    Args:
+        resizer: of `make_resizer`.
+        pixels: uint8, shape (height, width, 3), blue first.
+
+    Returns:
+        The encoded image, its width and height, and the engine's words; the image is None exactly
+        when there are words.
+    """
+    _current.pixels = pixels
+    try:
+        data, width, height, _, _, words = resizer(io.BytesIO(b"pixels"))
+    finally:
+        _current.pixels = None
+    if words is not None or data is None:
+        return None, 0, 0, reasons.tidy(words or "") or "unknown failure"
+    return data, int(width), int(height), ""

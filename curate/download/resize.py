@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from curate.config.models import DownloadSettings
-from curate.download import engine, reasons
+from curate.download import engine
 from curate.download.decode import (
     Header,
     ImageError,
+    bgr_pixels,
     can_keep,
     load_rgb,
     read_header,
-    to_bmp,
 )
-from curate.download.reasons import tidy
-from curate.reasons import DownloadReason
 
 DECODERS = 2
 """Images decoded at a time in one worker, which has one core: one decodes while one waits for Python."""
@@ -104,9 +104,7 @@ class Shrinker:
                 # Decoding was the proof that these bytes are an image.
                 data, width, height = body, *image.size
             else:
-                pixels = to_bmp(image)
-                image.close()
-                data, width, height = self._resize(pixels)
+                data, width, height = self.resize(image)
         return Picture(
             data=data,
             width=width,
@@ -117,13 +115,14 @@ class Shrinker:
             sha256=hashlib.sha256(body).hexdigest(),
         )
 
-    def _resize(self, pixels: bytes) -> tuple[bytes, int, int]:
-        data, width, height, _, _, words = self._resizer(io.BytesIO(pixels))
-        if words is not None:
-            text = tidy(words)
-            known = reasons.classify(text) is not DownloadReason.OTHER
-            raise ImageError(text if known else tidy(f"resize failed: {text}"))
-        return data, int(width), int(height)
+    def resize(self, image: Image.Image) -> tuple[bytes, int, int]:
+        """An RGB image through the engine: encoded, width, height. Raises ImageError in its words."""
+        pixels = bgr_pixels(image)
+        image.close()
+        data, width, height, words = engine.resize(self._resizer, pixels)
+        if data is None:
+            raise ImageError(words)
+        return data, width, height
 
 
 def exif_json(header: Header) -> str | None:

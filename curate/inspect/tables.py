@@ -34,12 +34,9 @@ def print_table(console: Console, table: pa.Table, limit: int) -> None:
 
 def print_hits(console: Console, hits: Sequence[Any]) -> None:
     """Search results (``curate.index.search.Hit``), best first."""
-    shown = Table(header_style="bold")
-    for name, justify in (("similarity", "right"), ("text", "left"), ("url", "left"), ("uid", "left")):
-        shown.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for hit in hits:
-        shown.add_row(f"{hit.similarity:.4f}", escape(cell(hit.text)), escape(cell(hit.url)), str(hit.uid))
-    console.print(shown)
+        console.print(f"[bold]{hit.similarity:.4f}[/]  {escape(cell(hit.text))}", highlight=False)
+        console.print(f"        [dim]{hit.uid}  {escape(hit.url)}[/]", highlight=False, soft_wrap=True)
 
 
 def write_table(table: pa.Table, path: Path) -> None:

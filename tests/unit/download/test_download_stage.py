@@ -199,9 +199,7 @@ def test_no_candidates(workspace: Workspace) -> None:
     assert workspace.read_json(layout.image_stats("00000"))["count"] == 0
 
 
-@hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(["ok", "404", "timeout", "bad", "crash"]), max_size=40), st.integers(1, 12))
 def test_one_row_per_candidate_in_order(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[str], threads: int

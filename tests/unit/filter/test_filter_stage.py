@@ -42,14 +42,16 @@ from tests.unit.filter.filter_pool import (
 
 def some_rows(count: int, seed: int = 0) -> list[Row]:
     draw = random.Random(seed)
+    similarities = [None, math.nan, *(i / 64 for i in range(32))]
+    digests = [None, *(f"{i:04x}" for i in range(count // 2))]
     return [
         {
             "uid": uid_from(draw.getrandbits(128)),
-            "similarity": draw.choice([None, math.nan, *(i / 64 for i in range(32))]),
+            "similarity": draw.choice(similarities),
             "text_score": draw.random(),
             "text_lang": draw.choice(["en", "de", None]),
             "text": draw.choice(["a cat", "dog", ""]),
-            "sha256": draw.choice([None, *(f"{i:04x}" for i in range(count // 2))]),
+            "sha256": draw.choice(digests),
             "width": draw.randint(1, 500),
             "height": draw.randint(1, 500),
         }
