@@ -152,7 +152,7 @@ def status(
     space = Workspace(workspace)
     statuses = read_status(space)
     if as_json:
-        typer.echo(json.dumps([s.as_dict() for s in statuses], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(s) for s in statuses], indent=1, ensure_ascii=False))
     else:
         print_status(out, space, statuses, reasons)
 

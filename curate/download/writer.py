@@ -13,9 +13,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.dataset.tars import TarWriter
 from curate.download.reasons import status_of
 from curate.download.resize import Picture
-from curate.download.tar import TarWriter
 from curate.reasons import DownloadReason
 
 ROWS_PER_GROUP = 8_192

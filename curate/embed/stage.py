@@ -16,9 +16,9 @@ from curate.clip.vectors import write_vectors
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.tars import members
 from curate.dataset.workspace import FileRef, Workspace
 from curate.embed.encoding import Embedded, embed
-from curate.embed.images import members
 from curate.errors import DataError, UserError
 from curate.run.stage import Outcome, Stage, Unit
 

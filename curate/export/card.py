@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from curate import __version__
-from curate.export.account import Step
-from curate.export.rules import percent, rules_of
+from curate.dataset.account import Step
+from curate.dataset.funnel import percent, rules_of
 
 SIZES = (
     (10**3, "n<1K"),

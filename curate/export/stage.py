@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 
 from curate.config.models import ExportSettings
 from curate.dataset import layout
+from curate.dataset.account import account, funnel_of, model_cards, step_of
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.samples import columns_of, family_path, read_samples
+from curate.dataset.tars import TarWriter, images_of
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import DataError, UserError
-from curate.export.account import account, funnel_of, model_cards, step_of
 from curate.export.card import dataset_card, metadata
 from curate.export.plan import Piece, cut
 from curate.export.rows import ONLY_IN_TABLES, as_dicts, in_order, selected
-from curate.export.tars import TarWriter, images_of
 from curate.reasons import EmbedReason
 from curate.run.stage import Outcome, Stage, Unit
 
@@ -84,7 +84,7 @@ class ExportStage(Stage):
         outputs: list[FileRef] = []
         if self.tars:
             with workspace.writing(tar) as temporary:
-                with TarWriter(temporary) as writer:
+                with temporary.open("wb") as stream, TarWriter(stream) as writer:
                     tables = [self._write_piece(workspace, piece, writer) for piece in pieces]
                 outputs.append(ref_of(temporary, tar))
         else:

@@ -13,8 +13,8 @@ import jinja2
 import yaml
 
 from curate import __version__
-from curate.export.account import Step
-from curate.export.rules import RuleAccount, percent
+from curate.dataset.account import Step
+from curate.dataset.funnel import RuleAccount, percent
 from curate.report.cards import Card
 from curate.report.charts import aspects, histogram, number, size_map
 from curate.report.collect import SIZES, Collected, Wanted

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from curate.config.models import ReportSettings
 from curate.dataset import layout
+from curate.dataset.account import account, funnel_of, model_cards, step_of
+from curate.dataset.funnel import RuleAccount, rules_of
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column, columns_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.export.account import account, funnel_of, model_cards, step_of
-from curate.export.rules import RuleAccount, rules_of
 from curate.report.cards import cards
 from curate.report.collect import Wanted, collect
 from curate.report.page import Facts, render

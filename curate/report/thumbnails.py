@@ -9,9 +9,9 @@ import warnings
 from PIL import Image, ImageOps
 
 from curate.dataset import layout
+from curate.dataset.tars import images_of
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.export.tars import images_of
 
 SIDE = 192
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.dataset.funnel import percent, rules_of
+from curate.dataset.tars import TarWriter, images_of
 from curate.errors import DataError
 from curate.export.card import dataset_card, metadata, size_category
 from curate.export.plan import cut
 from curate.export.rows import as_dicts, in_order, selected
-from curate.export.rules import percent, rules_of
-from curate.export.tars import TarWriter, images_of
 
 
 @settings(deadline=None)
@@ -107,7 +107,7 @@ def test_unordered_and_broken_tars_are_errors() -> None:
 
 def test_tar_bytes_depend_on_contents_alone(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        with TarWriter(tmp_path / name) as writer:
+        with (tmp_path / name).open("wb") as stream, TarWriter(stream) as writer:
             writer.add("a.txt", b"hello")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with tarfile.open(tmp_path / "one") as tar:

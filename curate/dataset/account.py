@@ -13,6 +13,9 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 
 
+ERRORS_NAMED = 5
+
+
 @dataclass(frozen=True)
 class Step:
     """The account of one stage.
@@ -28,6 +31,7 @@ class Step:
         seconds: worker seconds, summed over units.
         versions: of this package, that made the units; sorted.
         digest: over all outputs: another one means that a file has changed.
+        errors: unit and error of the first few quarantined units.
     """
 
     stage: str
@@ -40,6 +44,7 @@ class Step:
     seconds: float
     versions: tuple[str, ...]
     digest: str
+    errors: tuple[str, ...]
 
     @property
     def verb(self) -> str:
@@ -64,10 +69,13 @@ def step_of(workspace: Workspace, stage: str) -> Step | None:
     seconds = 0.0
     drops: Counter[str] = Counter()
     versions: set[str] = set()
+    errors: list[str] = []
     hasher = hashlib.blake2b(digest_size=16)
     for record in RecordStore(workspace).iterate(stage):
         if record.failed:
             failed += 1
+            if failed <= ERRORS_NAMED:
+                errors.append(f"{record.unit}: {record.error}")
             continue
         units += 1
         rows_in += record.rows_in
@@ -93,6 +101,7 @@ def step_of(workspace: Workspace, stage: str) -> Step | None:
         seconds,
         tuple(sorted(versions)),
         hasher.hexdigest(),
+        tuple(errors),
     )
 
 

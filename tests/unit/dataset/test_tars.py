@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.download.tar import TarWriter, header
+from curate.dataset.tars import TarWriter, header
 
 NAMES = st.text("abcdef0123456789./", min_size=1, max_size=100)
 
