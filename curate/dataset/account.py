@@ -12,7 +12,6 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 
-
 ERRORS_NAMED = 5
 
 

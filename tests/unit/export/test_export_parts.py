@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dataset.funnel import percent, rules_of
-from curate.dataset.tars import TarWriter, images_of
+from curate.dataset.tars import images_of
 from curate.errors import DataError
 from curate.export.card import dataset_card, metadata, size_category
 from curate.export.plan import cut
@@ -103,16 +102,6 @@ def test_unordered_and_broken_tars_are_errors() -> None:
         list(images_of(_tar(["b.jpg", "a.jpg"]), ["a", "b"], "x"))
     with pytest.raises(DataError, match="cannot be read as a tar"):
         list(images_of(io.BytesIO(b"no tar" * 200), ["a"], "x"))
-
-
-def test_tar_bytes_depend_on_contents_alone(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        with (tmp_path / name).open("wb") as stream, TarWriter(stream) as writer:
-            writer.add("a.txt", b"hello")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    with tarfile.open(tmp_path / "one") as tar:
-        (member,) = tar.getmembers()
-    assert (member.mtime, member.uid, member.gid, member.uname, member.mode) == (0, 0, 0, "", 0o644)
 
 
 def test_size_categories() -> None:
