@@ -65,7 +65,7 @@ def selection(experiment: str, shard: str) -> str:
 
 
 def selection_file(experiment: str, name: str) -> str:
-    """``subset.npy``, ``funnel.json`` or ``learned.json`` of an experiment."""
+    """``counts.parquet``, ``subset.npy``, ``funnel.json``, ``learned.json``, … of an experiment."""
     return f"selections/{experiment}/{name}"
 
 

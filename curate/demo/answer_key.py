@@ -15,9 +15,9 @@ from curate.dataset import layout
 from curate.dataset.samples import image_shards
 from curate.dataset.workspace import Workspace
 from curate.demo.world import World
-from curate.filter.explain import open_judge
-from curate.filter.logic import combine
 from curate.reasons import DownloadReason as Reason
+from curate.rules.explain import open_judge
+from curate.rules.logic import combine
 
 EXPERIMENT = "curated"
 

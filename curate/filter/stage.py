@@ -14,14 +14,15 @@ import pyarrow as pa
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, columns_of, family_path
+from curate.dataset.samples import Column, family_path
 from curate.dataset.workspace import FileRef, Workspace, ref_of
-from curate.errors import DataError, UserError
-from curate.filter.database import open_database, scratch_folder
-from curate.filter.experiment import Judge, Program, compile_experiment, learn
-from curate.filter.funnel import Funnel
-from curate.filter.pool import Pool
+from curate.errors import UserError
 from curate.filter.subset import SubsetWriter
+from curate.rules.database import open_database, scratch_folder
+from curate.rules.experiment import Judge, Program, compile_experiment, learn
+from curate.rules.families import Families, settings_of
+from curate.rules.funnel import Funnel
+from curate.rules.pool import Pool
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "all"
@@ -186,12 +187,6 @@ class FilterStage(Stage):
                 workspace.remove(path)
 
 
-def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """What decides the bytes of a selection, as JSON values."""
-    # The order of the rules decides reasons; mappings lose theirs in a fingerprint.
-    return {**experiment.facts(), "order": list(experiment.rules)}
-
-
 class _Tables:
     """Writes small tables on a few threads: their time goes into waiting for the disk."""
 
@@ -218,52 +213,3 @@ class _Tables:
         while self._waiting:
             self._done.append(self._waiting.popleft().result())
         return self._done
-
-
-class Families:
-    """What the stages before have committed."""
-
-    def __init__(self, store: RecordStore) -> None:
-        self.store = store
-        self.absent: list[str] = []
-        self._outputs: dict[str, dict[str, FileRef]] = {}
-
-    def of(self, stage: str) -> dict[str, FileRef]:
-        """Path → ref of a stage's outputs."""
-        if stage not in self._outputs:
-            self._outputs[stage] = self.store.outputs(stage)
-        return self._outputs[stage]
-
-    def image_shards(self) -> list[str]:
-        """Names of the shards with a committed image table, in order."""
-        prefix, suffix = family_path("images", "*").split("*")
-        tables = (p for p in self.of("download") if p.startswith(prefix) and p.endswith(suffix))
-        return sorted(p.removeprefix(prefix).removesuffix(suffix) for p in tables)
-
-    def columns(
-        self, workspace: Workspace, shard: str, models: tuple[str, ...], scorers: tuple[str, ...]
-    ) -> dict[str, Column]:
-        """The columns of all families that are there; names those that are not in ``absent``."""
-        have_models = [m for m in models if self._there(f"embed/{m}")]
-        have_scorers = [s for s in scorers if self._there(f"score/{s}")]
-        columns = columns_of(workspace, shard, have_models, have_scorers)
-        if models and have_models[:1] != [models[0]]:
-            columns.pop("similarity", None)
-        return columns
-
-    def _there(self, stage: str) -> bool:
-        if self.of(stage):
-            return True
-        self.absent.append(stage)
-        return False
-
-    def ref(self, stage: str, path: str, asking: str) -> FileRef:
-        """One committed file.
-
-        Raises:
-            DataError: it is not there.
-        """
-        try:
-            return self.of(stage)[path]
-        except KeyError:
-            raise DataError(f"{asking} needs {path}, which {stage} has not made; run {stage} first") from None

@@ -27,7 +27,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     Raises:
         UserError: not a uid, or a workspace without shards.
     """
-    from curate.filter.explain import verdict
+    from curate.rules.explain import verdict
 
     if not is_uid(uid):
         raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")

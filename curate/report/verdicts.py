@@ -17,11 +17,11 @@ from curate.dataset import layout
 from curate.dataset.samples import Column
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.filter.database import open_database, scratch_folder
-from curate.filter.experiment import Judge, Program, compile_experiment
-from curate.filter.logic import Truth, combine, conjuncts
-from curate.filter.pool import Pool
 from curate.reasons import FilterReason
+from curate.rules.database import open_database, scratch_folder
+from curate.rules.experiment import Judge, Program, compile_experiment
+from curate.rules.logic import Truth, combine, conjuncts
+from curate.rules.pool import Pool
 
 Mask = npt.NDArray[np.bool_]
 NOT_SELECTED, MISSING = FilterReason.NOT_SELECTED.value, FilterReason.MISSING_SCORE.value

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
-BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "text", ""}
+BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "rules", "text", ""}
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
     "config": {"config", "errors"},
@@ -17,6 +17,7 @@ RULES = {
     "run": {"run", "dataset", "config", "errors", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo"},
     "text": {"text", "errors"},
+    "rules": {"rules", "config", "dataset", "reasons", "errors"},
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate.filter.cuts import MISSING, Cut, Spool, from_key, rows_of_fraction, to_keys
+from curate.rules.cuts import MISSING, Cut, Spool, from_key, rows_of_fraction, to_keys
 
 FLOATS = st.floats(allow_nan=False)
 FEW = st.sampled_from([0.0, -0.0, 0.25, -0.25, 1.0, math.inf, -math.inf, 5e-324, math.nan])

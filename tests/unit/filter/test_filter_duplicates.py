@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from curate.dataset.samples import Column
 from curate.dataset.workspace import Workspace
-from curate.filter.database import open_database, scratch_folder
-from curate.filter.duplicates import KeyTable, LoserFile
-from curate.filter.expressions import Checker
+from curate.rules.database import open_database, scratch_folder
+from curate.rules.duplicates import KeyTable, LoserFile
+from curate.rules.expressions import Checker
 from tests.unit.filter.filter_pool import uid_from
 
 ROWS = 400_000

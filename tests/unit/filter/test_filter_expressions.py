@@ -9,8 +9,8 @@ import pytest
 
 from curate.dataset.samples import Column
 from curate.errors import UserError
-from curate.filter.database import open_database, select
-from curate.filter.expressions import Checker, Want
+from curate.rules.database import open_database, select
+from curate.rules.expressions import Checker, Want
 
 COLUMNS = {
     "uid": Column("images", "uid", pa.string()),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.filter.logic import Truth, combine, conjuncts, decided_by, has_not, truth_of, written
+from curate.rules.logic import Truth, combine, conjuncts, decided_by, has_not, truth_of, written
 
 NAMES = ("a", "b", "c", "d")
 VERDICT = st.sampled_from([True, False, None])

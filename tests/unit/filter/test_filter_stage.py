@@ -17,10 +17,10 @@ from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
-from curate.filter import database
-from curate.filter.explain import open_judge, verdict
 from curate.filter.stage import FilterStage
 from curate.filter.subset import SubsetWriter
+from curate.rules import database
+from curate.rules.explain import open_judge, verdict
 from curate.run.engine import run_unit
 from curate.run.plan import make_plan
 from tests.unit.filter.filter_pool import (

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from curate.config.filters import Keep, rule_names
-from curate.filter.kinds import Compiled, Learned
-from curate.filter.logic import Mask, Truth, combine, conjuncts, decided_by, written
 from curate.reasons import FilterReason
+from curate.rules.kinds import Compiled, Learned
+from curate.rules.logic import Mask, Truth, combine, conjuncts, decided_by, written
 
 
 @dataclass

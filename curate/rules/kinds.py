@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from curate.config.filters import DedupRule, ExperimentRule, Rule, TopRule, WhereRule
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
-from curate.filter.cuts import Spool, rows_of_fraction
-from curate.filter.database import select
-from curate.filter.duplicates import KeyTable, LoserFile
-from curate.filter.expressions import Checker, Expression
-from curate.filter.logic import Truth, truth_of
-from curate.filter.pool import doubles
+from curate.rules.cuts import Spool, rows_of_fraction
+from curate.rules.database import select
+from curate.rules.duplicates import KeyTable, LoserFile
+from curate.rules.expressions import Checker, Expression
+from curate.rules.logic import Truth, truth_of
+from curate.rules.pool import doubles
 
 Learned = Mapping[str, Any]
 """What a rule learned, as JSON values."""

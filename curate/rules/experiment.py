@@ -15,12 +15,12 @@ from curate.config.filters import Experiment, Keep
 from curate.dataset.samples import Column
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
-from curate.filter.database import one_line, select
-from curate.filter.expressions import Checker
-from curate.filter.kinds import Compiled, Learned, Learner, Lookup, Rows, RuleFiles, compile_rule
-from curate.filter.logic import Truth
-from curate.filter.pool import Batch, Pool, place_of
 from curate.reasons import FilterReason
+from curate.rules.database import one_line, select
+from curate.rules.expressions import Checker
+from curate.rules.kinds import Compiled, Learned, Learner, Lookup, Rows, RuleFiles, compile_rule
+from curate.rules.logic import Truth
+from curate.rules.pool import Batch, Pool, place_of
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from curate.dataset.records import RecordStore
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.filter.database import open_database, scratch_folder
-from curate.filter.experiment import Judge, Judged, compile_experiment
-from curate.filter.funnel import reason_of
-from curate.filter.kinds import Compiled, Learned
-from curate.filter.logic import combine, written
-from curate.filter.pool import Batch, Pool
-from curate.filter.stage import Families, settings_of
+from curate.rules.database import open_database, scratch_folder
+from curate.rules.experiment import Judge, Judged, compile_experiment
+from curate.rules.families import Families, settings_of
+from curate.rules.funnel import reason_of
+from curate.rules.kinds import Compiled, Learned
+from curate.rules.logic import combine, written
+from curate.rules.pool import Batch, Pool
 
 
 @dataclass(frozen=True)

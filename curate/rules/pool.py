@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from curate.dataset.samples import Column, family_path, read_samples
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.filter.expressions import scan_type
+from curate.rules.expressions import scan_type
 
 READERS = 2
 AHEAD = 4

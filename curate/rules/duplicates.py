@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.dataset.workspace import FileRef, Workspace, ref_of
-from curate.filter.database import registered
-from curate.filter.expressions import Expression
+from curate.rules.database import registered
+from curate.rules.expressions import Expression
 
 SCHEMA = pa.schema([("uid", pa.string()), ("survivor", pa.string())])
 _GROUP_ROWS = 65_536

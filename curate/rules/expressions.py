@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curate.dataset.samples import Column, need
 from curate.errors import UserError
-from curate.filter.database import one_line, registered
+from curate.rules.database import one_line, registered
 
 Want = Literal["condition", "number", "key"]
 
