@@ -30,7 +30,7 @@ from curate.run.progress import duration_text
 WORLD = "web/world.json"
 """Which world the WAT files are of: the same one is not written again, so nothing is done again."""
 
-QUERY = "three red stars on the beach"
+QUERY = "two pink umbrellas on a sandy beach"
 
 
 def demo_config(workspace: str, wats: Path, proxy: str, shard_size: int | None = None) -> dict[str, Any]:
