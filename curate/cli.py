@@ -259,7 +259,11 @@ def doctor(workspace: WorkspaceOption = None) -> None:
     for finding in examine(Workspace(workspace) if workspace else None):
         problems += finding.level == "problem"
         fix = f" → {finding.fix}" if finding.fix else ""
-        out.print(f"{marks[finding.level]} {finding.name}: {escape(finding.seen + fix)}", highlight=False)
+        out.print(
+            f"{marks[finding.level]} {finding.name}: {escape(finding.seen + fix)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if problems:
         raise typer.Exit(2)
 
