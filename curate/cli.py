@@ -89,8 +89,12 @@ def _run(config: PipelineConfig, verbs: tuple[str, ...], redo: list[str] | None,
     stages = build(config, verbs)
     if dry_run:
         engine.preview(stages)
-    else:
+        return
+    try:
         engine.run(stages, config_text=dump(config))
+    except KeyboardInterrupt:
+        err.print("[red]interrupted[/]; what was committed is kept, the same command goes on from there")
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -343,9 +347,6 @@ def main(args: list[str] | None = None) -> None:
         _fail(error, 3)
     except CurateError as error:
         _fail(error, 2)
-    except KeyboardInterrupt:
-        err.print("[red]interrupted[/]; what was committed is kept, the same command goes on from there")
-        sys.exit(130)
 
 
 def _fail(error: Exception, code: int) -> Any:

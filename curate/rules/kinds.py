@@ -99,7 +99,7 @@ class Compiled(ABC):
 
     def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
         """Only of rules that learn."""
-        raise NotImplementedError(f"{self.kind} learns nothing")
+        raise TypeError(f"{self.kind} learns nothing")
 
     def lookup(self, workspace: Workspace, learned: Learned, files: RuleFiles) -> Lookup | None:
         """The file of uids that judging needs, if it needs one."""

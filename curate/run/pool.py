@@ -144,7 +144,13 @@ def _local(settings: RunSettings) -> Any:
     count = settings.workers or os.cpu_count() or 1
     gpus = _gpu_count()
     limit = settings.memory_limit or int(MEMORY_LIMIT / (count + gpus))
-    common = {"nthreads": 1, "memory_limit": limit, "silence_logs": logging.ERROR, "dashboard": False}
+    common = {
+        "nthreads": 1,
+        "memory_limit": limit,
+        "silence_logs": logging.ERROR,
+        "dashboard": False,
+        "preload": ["curate.run.worker_setup"],
+    }
     workers: dict[Any, Any] = {i: {"cls": Nanny, "options": common} for i in range(count)}
     for gpu in range(gpus):
         env = {"CUDA_VISIBLE_DEVICES": str(gpu)}

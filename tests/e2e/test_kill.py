@@ -83,3 +83,25 @@ def test_killed_workers(
     assert wait_for(process, 240), "the run hangs after its workers were killed"
     curate("run", config)
     assert fingerprints(work) == fingerprints(finished)
+
+
+def test_interrupted(
+    web: Web, finished: Path, curate: Run, curate_command: list[str], tmp_path: Path
+) -> None:
+    """Ctrl-C reaches every process of the terminal: one line, exit code 130, and the next run goes on."""
+    config, work = web.config(tmp_path), tmp_path / "work"
+    with (tmp_path / "log").open("ab") as stream:
+        process = subprocess.Popen(
+            [*curate_command, "run", str(config)], stdout=stream, stderr=stream, start_new_session=True
+        )
+    deadline = time.monotonic() + 120
+    while not list(work.glob("images/*.tar")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert wait_for(process, 120), "the run hangs after Ctrl-C"
+    assert process.returncode == 130
+    said = (tmp_path / "log").read_text()
+    assert "interrupted; what was committed is kept" in said
+    assert "Traceback" not in said
+    curate("run", config)
+    assert fingerprints(work) == fingerprints(finished)
