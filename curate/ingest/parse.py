@@ -58,11 +58,17 @@ class ParseStage(Stage):
     """Parses input files and applies the rules on URL and text. A unit is a few input files."""
 
     code_version = 1
+    guarded = True
 
     def __init__(self, settings: IngestSettings) -> None:
         self.name = "parse"
         self.ingest = settings
         self.settings = {k: v for k, v in settings.facts().items() if k in PARSE_FACTS}
+
+    @property
+    def verb(self) -> str:
+        """Parsing is the first half of ``ingest``."""
+        return "ingest"
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """Input files in groups; a group is named after its files, so that adding files moves none."""

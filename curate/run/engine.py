@@ -25,7 +25,7 @@ from curate.dataset.records import Record, RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
 from curate.run.events import EventLog, utc_now
-from curate.run.plan import Job, Plan, inputs_digest, make_plan
+from curate.run.plan import MISSING, Job, Plan, inputs_digest, make_plan
 from curate.run.pool import Pool, SynchronousPool, start_pool
 from curate.run.progress import StageProgress, duration_text, rate_text
 from curate.run.stage import Stage
@@ -146,12 +146,12 @@ class Engine:
         changes = Counter(plan.stale.values())
         if plan.obsolete:
             changes["units that no longer exist"] = len(plan.obsolete)
-        verb = stage.name.partition("/")[0]
-        if changes and stage.guarded and not {verb, "all"} & self.redo:
-            why = "; ".join(f"{what} ({_count(n, 'unit')})" for what, n in changes.items())
+        other = {what: n for what, n in changes.items() if what != MISSING}
+        if other and stage.guarded and not {stage.verb, "all"} & self.redo:
+            why = "; ".join(f"{what} ({_count(n, 'unit')})" for what, n in other.items())
             raise UserError(
-                f"{self.workspace.url}: this workspace's {verb} was made with another config or input: "
-                f"{why}. Use another workspace, or do it again with --redo {verb}"
+                f"{self.workspace.url}: this workspace's {stage.verb} was made with another config or input: "
+                f"{why}. Use another workspace, or do it again with --redo {stage.verb}"
             )
         for why, count in changes.items():
             self.console.print(f"[yellow]↻[/] {stage.name:<22} {_count(count, 'unit')} again: {why}")

@@ -13,6 +13,10 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.run.stage import Stage, Unit
 
 
+MISSING = "an output is missing or has another size"
+"""The one reason to do a finished unit again that is not another config or input."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A unit to do, with the key its record will carry."""
@@ -101,7 +105,7 @@ def _difference(stage: Stage, unit: Unit, record: Record, sizes: _Sizes) -> str:
     """Why a finished unit has to be done again; empty when it need not."""
     if record.key == unit_key(stage, unit):
         gone = [ref.path for ref in record.outputs if sizes.of(ref.path) != ref.size]
-        return "an output is missing or has another size" if gone else ""
+        return MISSING if gone else ""
     if record.code_version != stage.code_version:
         return f"code version {record.code_version} → {stage.code_version}"
     changed = describe_changes(record.settings, stage.settings)

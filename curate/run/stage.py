@@ -63,6 +63,11 @@ class Stage(ABC):
     inline: ClassVar[bool] = False
     """Runs in the driver's process: it is one unit that brings its own threads."""
 
+    @property
+    def verb(self) -> str:
+        """What a user calls it, on the command line and after ``--redo``."""
+        return self.name.partition("/")[0]
+
     @abstractmethod
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """The units there are now, given what the stages before have committed."""

@@ -195,6 +195,25 @@ def test_another_input_needs_redo(tmp_path: Path) -> None:
     assert digest(space) == before
 
 
+def test_another_rule_is_refused_before_anything_is_parsed_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", [("http://a.example/1", "one"), ("http://a.example/2", "three")])
+    space = ingest(tmp_path / "w", [path])
+    spills = space.sizes(".curate/spill")
+    with pytest.raises(UserError, match=r"min_text_length 1 → 4.*--redo ingest"):
+        ingest(tmp_path / "w", [path], min_text_length=4)
+    assert space.sizes(".curate/spill") == spills
+
+
+def test_deleted_spills_are_made_again_and_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", [("http://a.example/1", "one"), ("http://a.example/2", "three")])
+    space = ingest(tmp_path / "w", [path])
+    before = [r.finished for r in RecordStore(space).iterate("ingest")]
+    space.remove_tree(".curate/spill")
+    ingest(tmp_path / "w", [path])
+    assert space.sizes(".curate/spill")
+    assert [r.finished for r in RecordStore(space).iterate("ingest")] == before
+
+
 def test_the_real_laion_rows(tmp_path: Path, fixtures_dir: Path) -> None:
     space = ingest(tmp_path / "w", [str(fixtures_dir / "meta" / "test_10000.parquet")], shard_size=1000)
     total = sum(len(rows) for rows in candidates(space).values())

@@ -103,6 +103,13 @@ def test_a_guarded_stage_is_not_redone_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "a").read_text() == "av"
 
 
+def test_a_guarded_stage_makes_a_missing_output_again(tmp_path: Path) -> None:
+    engine(tmp_path).run([Letters("ab", guarded=True)])
+    (tmp_path / "out" / "a").unlink()
+    engine(tmp_path).run([Letters("ab", guarded=True)])
+    assert [tries(tmp_path, u) for u in "ab"] == [2, 1]
+
+
 def test_a_hiccup_is_retried(tmp_path: Path) -> None:
     engine(tmp_path).run([Letters("ab", bad={"a": "once"})])
     assert [tries(tmp_path, u) for u in "ab"] == [2, 1]
