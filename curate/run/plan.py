@@ -12,7 +12,6 @@ from curate.dataset.records import Record, RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.run.stage import Stage, Unit
 
-
 MISSING = "an output is missing or has another size"
 """The one reason to do a finished unit again that is not another config or input."""
 
