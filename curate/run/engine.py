@@ -90,6 +90,10 @@ class Engine:
             self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {_count(total, 'unit')} to do")
             for why, count in Counter(plan.stale.values()).items():
                 self.console.print(f"{'':<22} {_count(count, 'unit')} again: {why}")
+            if plan.obsolete:
+                self.console.print(f"{'':<22} {_count(len(plan.obsolete), 'unit')} no longer in the plan")
+            if stage.guarded and (plan.stale or plan.obsolete):
+                self.console.print(f"{'':<22} not done again unless --redo {stage.verb} is given")
             if plan.jobs:
                 rest = [s.name for s in stages[stages.index(stage) + 1 :]]
                 if rest:
