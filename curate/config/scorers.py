@@ -24,7 +24,7 @@ class ImageScorer(Settings):
 class ZeroShotScorer(Settings):
     """Zero-shot prompts with any CLIP, as LAION-400M tagged NSFW.
 
-    The image embedding is compared with the mean text embedding of each prompt; softmax over all
+    The image embedding is compared with the text embedding of every prompt; softmax over all
     prompts at the model's logit scale. `_score` is the summed probability of the positive list,
     `_top` the best prompt, `_tag` one of positive, unsure, negative by how many of the two best
     prompts are positive (2, 1, 0): LAION's rule with lists instead of indices.
