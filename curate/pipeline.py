@@ -36,10 +36,9 @@ def _embed(config: PipelineConfig) -> Iterator[Stage]:
 
 
 def _score(config: PipelineConfig) -> Iterator[Stage]:
-    from curate.score.stage import ScoreStage
+    from curate.score.stage import score_stages
 
-    for name, scorer in config.score.scorers.items():
-        yield ScoreStage(name, scorer, config.embed)
+    yield from score_stages(config.score, config.embed)
 
 
 def _filter(config: PipelineConfig) -> Iterator[Stage]:

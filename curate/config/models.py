@@ -207,9 +207,7 @@ class PipelineConfig(Settings):
             _known(f"{section}.experiments", getattr(self, section).experiments, experiments, "experiment")
         _known("index.models", self.index.models, models, "model")
         for name, scorer in self.score.scorers.items():
-            model = getattr(scorer, "model", None)
-            if model is not None:
-                _known(f"score.scorers.{name}.model", (model,), models, "model")
+            _known(f"score.scorers.{name}.model", scorer.models(), models, "model")
         for name, experiment in self.filter.experiments.items():
             used = experiment.uses()
             _known(f"filter.experiments.{name}", used, experiments, "experiment")

@@ -59,6 +59,11 @@ def scores(scorer: str, shard: str) -> str:
     return f"scores/{scorer}/{shard}.parquet"
 
 
+def learned(scorer: str) -> str:
+    """What a scorer has learned from all shards before it scores one."""
+    return f"scores/{scorer}/learned.npz"
+
+
 def selection(experiment: str, shard: str) -> str:
     """Kept uids of a shard with their repeat counts."""
     return f"selections/{experiment}/{shard}.parquet"

@@ -12,7 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +28,7 @@ from curate.run.events import EventLog, utc_now
 from curate.run.plan import MISSING, Job, Plan, inputs_digest, make_plan
 from curate.run.pool import Pool, SynchronousPool, start_pool
 from curate.run.progress import StageProgress, duration_text, rate_text
-from curate.run.stage import Stage
+from curate.run.stage import Outcome, Stage
 
 INPUTS_KEPT = 16
 """Inputs named in a record; its digest covers all."""
@@ -102,15 +102,7 @@ class Engine:
 
     def _run_stage(self, stage: Stage, log: EventLog) -> None:
         store = RecordStore(self.workspace)
-        plan = make_plan(stage, self.workspace, store)
-        self._announce(stage, plan, log)
-        # Records go first: from here on no kill can leave a record beside outputs that are not its own.
-        forgotten = {*plan.stale, *(r.unit for r in plan.obsolete)}
-        if forgotten:
-            store.drop(stage.name, forgotten)
-        for record in plan.obsolete:
-            for ref in record.outputs:
-                self.workspace.remove(ref.path)
+        plan = self._plan(stage, store, log)
         total = plan.done + len(plan.jobs)
         if not plan.jobs:
             stage.finish(self.workspace)
@@ -118,6 +110,7 @@ class Engine:
             self.console.print(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
             return
         started = time.monotonic()
+        plan = self._with_partners(stage, plan, store, log)
         with StageProgress(self.console, stage.name, total, plan.done) as progress:
             failed = self._do(stage, plan, store, log, progress)
         stage.finish(self.workspace)
@@ -134,6 +127,31 @@ class Engine:
         self.console.print(
             f"[green]✓[/] {stage.name:<22} {_count(len(plan.jobs), 'unit')}{before}, {progress.rows:,} rows "
             f"in {duration_text(seconds)}, {rate_text(progress.rows / max(seconds, 1e-9))}{note}"
+        )
+
+    def _plan(self, stage: Stage, store: RecordStore, log: EventLog) -> Plan:
+        """What is to do, after the records of what no longer counts are gone.
+
+        Records go first: from here on no kill can leave a record beside outputs that are not its own.
+        """
+        plan = make_plan(stage, self.workspace, store)
+        self._announce(stage, plan, log)
+        forgotten = {*plan.stale, *(r.unit for r in plan.obsolete)}
+        if forgotten:
+            store.drop(stage.name, forgotten)
+        for record in plan.obsolete:
+            for ref in record.outputs:
+                self.workspace.remove(ref.path)
+        return plan
+
+    def _with_partners(self, stage: Stage, plan: Plan, store: RecordStore, log: EventLog) -> Plan:
+        """The plan, its jobs joined by those of the partners for the same units."""
+        theirs: dict[str, list[tuple[Stage, Job]]] = {}
+        for partner in stage.partners:
+            for job in self._plan(partner, store, log).jobs:
+                theirs.setdefault(job.unit.name, []).append((partner, job))
+        return replace(
+            plan, jobs=[replace(j, partners=tuple(theirs.get(j.unit.name, ()))) for j in plan.jobs]
         )
 
     def _announce(self, stage: Stage, plan: Plan, log: EventLog) -> None:
@@ -219,9 +237,24 @@ class Engine:
 
 
 def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
-    """Do one unit and commit it. Runs in a worker; also what a debugger would call."""
+    """Do one unit, with its partners' if there are any, and commit each.
+
+    Runs in a worker; also what a debugger would call. Returns the record of the stage's own unit.
+    """
+    if not job.partners:
+        started = time.perf_counter()
+        return _commit(stage, workspace, job, stage.run(workspace, job.unit), started)
+    parts = [(stage, job), *job.partners]
     started = time.perf_counter()
-    outcome = stage.run(workspace, job.unit)
+    records = []
+    outcomes = stage.run_together(workspace, [(s, j.unit) for s, j in parts])
+    for (member, its_job), outcome in zip(parts, outcomes, strict=True):
+        records.append(_commit(member, workspace, its_job, outcome, started))
+        started = time.perf_counter()
+    return records[0]
+
+
+def _commit(stage: Stage, workspace: Workspace, job: Job, outcome: Outcome, started: float) -> Record:
     lost = outcome.rows_in - outcome.rows_out - sum(outcome.drops.values())
     if lost:
         raise DataError(f"{stage.name} {job.unit.name}: {lost} rows are unaccounted for; this is a bug")

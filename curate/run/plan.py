@@ -22,6 +22,8 @@ class Job:
 
     unit: Unit
     key: str
+    partners: tuple[tuple[Stage, Job], ...] = ()
+    """Jobs of partner stages that are done in the same pass."""
 
 
 @dataclass(frozen=True)

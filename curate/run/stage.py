@@ -8,7 +8,7 @@ records and progress are the engine's, the same for all stages.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -60,6 +60,10 @@ class Stage(ABC):
     gpu: ClassVar[bool] = False
     """Asks for a worker that owns a GPU, where the cluster has any."""
 
+    partners: tuple[Stage, ...] = ()
+    """Stages behind this one whose units of the same name are done in the same pass over the same
+    files, when both have work: see ``run_together``."""
+
     inline: ClassVar[bool] = False
     """Runs in the driver's process: it is one unit that brings its own threads."""
 
@@ -80,6 +84,18 @@ class Stage(ABC):
         for a unit that cannot be done (it is retried, then quarantined) and ``UserError`` for
         something that no unit can be done without (the run stops).
         """
+
+    def run_together(self, workspace: Workspace, parts: Sequence[tuple[Stage, Unit]]) -> Iterable[Outcome]:
+        """Do one unit of this stage and the units of that name of some partners in one pass.
+
+        Args:
+            workspace: where everything is.
+            parts: this stage first, then partners, each with its own unit.
+
+        Returns:
+            As many outcomes, in that order; each is committed as it comes.
+        """
+        return [stage.run(workspace, unit) for stage, unit in parts]
 
     def finish(self, workspace: Workspace) -> None:
         """Called in the driver after the units, on every run, also when there was nothing to do.

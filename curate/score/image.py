@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curate.config.scorers import ImageScorer
+from curate.score.contract import Columns, ColumnScorer, Shard
+
+
+class Image(ColumnScorer):
+    """``type: image``."""
+
+    columns = ("original_width", "original_height")
+
+    def __init__(self, name: str, settings: ImageScorer) -> None:
+        self.settings = settings
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings."""
+        return self.settings.facts()
+
+    def score(self, shard: Shard) -> Columns:
+        """Sides, aspect ratio, pixels."""
+        return score_image(shard.samples["original_width"], shard.samples["original_height"])
 
 
 def score_image(

@@ -1,106 +1,153 @@
-"""The stage ``score/<name>``: one scorer's columns, shard by shard."""
+"""The stages ``learn/<name>`` and ``score/<name>``: one scorer's columns, shard by shard."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from typing import Any
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, ClassVar, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from curate.clip.vectors import Vectors, open_vectors, read_model
-from curate.config.models import EmbedSettings, ModelSettings
+from curate.config.models import EmbedSettings, ScoreSettings
 from curate.config.scorers import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import columns_of, need, read_samples
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
 from curate.run.stage import Outcome, Stage, Unit
-from curate.score.scorers import SCORERS, Scorer
+from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard
+from curate.score.inputs import files_of, needs_of, open_shard, read_learned
+from curate.score.pixels import show_images
+from curate.score.scorers import scorer_of
 
 
-class ScoreStage(Stage):
-    """One unit per shard, with only the files that the scorer reads.
+def score_stages(settings: ScoreSettings, embed: EmbedSettings) -> list[Stage]:
+    """The stages of all scorers, each behind those whose columns it reads.
 
-    A scorer of embeddings asks for a worker with a GPU where there is one: such a worker has the model
-    loaded already, and the prompts need it once.
+    Raises:
+        UserError: scorers that read each other's columns in a circle, or a scorer's own errors.
     """
+    made = {
+        name: ScoreStage(name, one, embed, tuple(n for n in settings.scorers if n != name))
+        for name, one in settings.scorers.items()
+    }
+    ordered: list[Stage] = []
+    for name in _in_order({name: stage.needs.scorers for name, stage in made.items()}):
+        stage = made[name]
+        if stage.scorer.learns:
+            ordered.append(LearnStage(name, settings.scorers[name], embed, stage.others))
+        ordered.append(stage)
+    pixels = [s for s in ordered if isinstance(s, ScoreStage) and isinstance(s.scorer, PixelScorer)]
+    for i, stage in enumerate(pixels):
+        stage.partners = tuple(other for other in pixels[i + 1 :] if other.gpu == stage.gpu)
+    return ordered
 
-    def __init__(self, name: str, settings: ScorerSettings, embed: EmbedSettings) -> None:
+
+def _in_order(uses: Mapping[str, Sequence[str]]) -> list[str]:
+    try:
+        return list(TopologicalSorter(uses).static_order())
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        raise UserError(f"score.scorers read each other's columns in a circle: {circle}") from None
+
+
+class _ScorerStage(Stage):
+    """What learning and scoring share: a scorer and what it reads."""
+
+    kind: ClassVar[str] = "score"
+
+    def __init__(
+        self, name: str, settings: ScorerSettings, embed: EmbedSettings, others: tuple[str, ...]
+    ) -> None:
         self.scorer_name = name
-        self.scorer: Scorer = SCORERS[settings.type](name, settings)  # type: ignore[arg-type]
-        self.model = _model(name, self.scorer, embed)
-        self.name = f"score/{name}"
-        self.settings = dict(self.scorer.facts)
-        if self.model is not None:
-            self.settings["embedding"] = self.model.facts()
-        self.gpu = self.model is not None  # type: ignore[misc] # of one scorer, not of the class
+        self.place = f"score.scorers.{name}"
+        self.scorer: Scorer = scorer_of(name, settings)
+        self.others = others
+        self.needs = needs_of(self.scorer, self.place, embed.models, others)
+        self.name = f"{self.kind}/{name}"
+        self.settings = {"type": settings.type, **self.scorer.facts}
+        if self.needs.models:
+            self.settings["embedding"] = {a: m.facts() for a, m in self.needs.models.items()}
+        self.gpu = self.scorer.gpu  # type: ignore[misc] # of one scorer, not of the class
+
+    @property
+    def verb(self) -> str:
+        """Both belong to ``curate score``."""
+        return "score"
+
+    def open(
+        self, workspace: Workspace, shard: str, learned: Mapping[str, npt.NDArray[Any]]
+    ) -> AbstractContextManager[Shard]:
+        """What the scorer reads of a shard."""
+        return open_shard(workspace, shard, self.scorer, self.needs, self.place, learned)
+
+
+class LearnStage(_ScorerStage):
+    """One unit: what a scorer has to know about all shards before it can score one."""
+
+    kind = "learn"
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
-        """The shards that the stage before has committed."""
-        alias = self.scorer.model
-        refs = RecordStore(workspace).outputs(f"embed/{alias}" if alias else "download")
-        for path, ref in refs.items():
-            shard = path.rpartition("/")[2].removesuffix(".parquet")
-            if alias is None:
-                if path == layout.image_table(shard):
-                    yield Unit(shard, (ref,))
-                continue
-            shard = shard.removeprefix("metadata_")
-            if path == layout.embedding_table(alias, shard):
-                yield Unit(shard, (ref, refs[layout.embedding(alias, "image", shard)]))
+        """The only unit, as soon as there is a shard to learn from."""
+        shards = dict(files_of(self.scorer, self.needs, workspace))
+        if shards:
+            yield Unit("all", tuple(ref for refs in shards.values() for ref in refs), {"shards": [*shards]})
+
+    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
+        """Learn and store the arrays."""
+        arrays = self.scorer.learn(unit.payload["shards"], lambda shard: self.open(workspace, shard, {}))
+        out = io.BytesIO()
+        np.savez(out, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+        ref = workspace.write_bytes(layout.learned(self.scorer_name), out.getvalue())
+        return Outcome((ref,), 0, 0)
+
+
+class ScoreStage(_ScorerStage):
+    """One unit per shard, with only the files that the scorer reads."""
+
+    def units(self, workspace: Workspace) -> Iterator[Unit]:
+        """The shards whose files are committed; none before the scorer has learned what it must."""
+        learned: tuple[FileRef, ...] = ()
+        if self.scorer.learns:
+            learned = tuple(RecordStore(workspace).outputs(f"learn/{self.scorer_name}").values())
+            if not learned:
+                return
+        for shard, refs in files_of(self.scorer, self.needs, workspace):
+            yield Unit(shard, refs + learned)
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Score one shard."""
-        samples, columns = self._scores(workspace, unit.name)
+        if isinstance(self.scorer, PixelScorer):
+            return self.run_together(workspace, [(self, unit)])[0]
+        assert isinstance(self.scorer, ColumnScorer)
+        with self.open(workspace, unit.name, self._learned(workspace)) as shard:
+            return self._write(workspace, shard, self.scorer.score(shard))
+
+    def run_together(self, workspace: Workspace, parts: Sequence[tuple[Stage, Unit]]) -> list[Outcome]:
+        """Score one shard with several scorers of pixels, which see every image decoded once."""
+        stages = [cast(ScoreStage, stage) for stage, _ in parts]
+        name = parts[0][1].name
+        with contextlib.ExitStack() as stack:
+            shards = [stack.enter_context(s.open(workspace, name, s._learned(workspace))) for s in stages]
+            judges = [cast(PixelScorer, s.scorer).judge(h) for s, h in zip(stages, shards, strict=True)]
+            show_images(workspace, name, shards[0].samples["uid"].to_pylist(), judges)
+            return [
+                stage._write(workspace, shard, judge.columns())
+                for stage, shard, judge in zip(stages, shards, judges, strict=True)
+            ]
+
+    def _learned(self, workspace: Workspace) -> Mapping[str, npt.NDArray[Any]]:
+        return read_learned(workspace, layout.learned(self.scorer_name)) if self.scorer.learns else {}
+
+    def _write(self, workspace: Workspace, shard: Shard, columns: Columns) -> Outcome:
+        """Commit the columns under the scorer's prefix."""
         named = {f"{self.scorer_name}_{name}": column for name, column in columns.items()}
-        table = pa.table({"uid": samples["uid"], **named})
-        ref: FileRef = workspace.write_table(layout.scores(self.scorer_name, unit.name), table)
+        table = pa.table({"uid": shard.samples["uid"], **named})
+        ref = workspace.write_table(layout.scores(self.scorer_name, shard.name), table)
         missing = {name: table[name].null_count for name in table.column_names if table[name].null_count}
         return Outcome((ref,), table.num_rows, table.num_rows, {}, {"null": missing} if missing else {})
-
-    def _scores(self, workspace: Workspace, shard: str) -> tuple[pa.Table, dict[str, Any]]:
-        alias, place = self.scorer.model, f"score.scorers.{self.scorer_name}"
-        if alias is None:
-            known = columns_of(workspace, shard, [], [])
-            for name in self.scorer.inputs:
-                need(known, name, place)
-            samples = read_samples(workspace, shard, self.scorer.inputs, known)
-            return samples, dict(self.scorer.score(samples, None, _no_model))
-        assert self.model is not None
-        facts = read_model(workspace, alias)
-        samples = workspace.read_table(layout.embedding_table(alias, shard), ["uid"])
-        path = layout.embedding(alias, "image", shard)
-        encode = functools.partial(_encode, self.model, alias, facts["checkpoint"])
-        with open_vectors(workspace, path, samples.num_rows, int(facts["dim"])) as vectors:
-            return samples, dict(self.scorer.score(samples, vectors, encode))
-
-
-def _model(name: str, scorer: Scorer, embed: EmbedSettings) -> ModelSettings | None:
-    if scorer.model is None:
-        return None
-    if scorer.model not in embed.models:
-        known = ", ".join(sorted(embed.models)) or "none"
-        raise UserError(f"score.scorers.{name}.model: no model named '{scorer.model}' (defined: {known})")
-    return embed.models[scorer.model]
-
-
-def _no_model(texts: tuple[str, ...]) -> tuple[Vectors, float]:
-    raise AssertionError(f"a scorer without a model asked for the vectors of {len(texts)} texts")
-
-
-@functools.lru_cache(maxsize=16)
-def _encode(
-    model: ModelSettings, alias: str, checkpoint: str, texts: tuple[str, ...]
-) -> tuple[Vectors, float]:
-    """Prompts with the very model that made the stored vectors, once per process."""
-    from curate.clip.model import load
-
-    clip = load(model)
-    if clip.checkpoint != checkpoint:
-        raise UserError(
-            f"embed.models.{alias}: the weights of '{model.model}' have changed since the images were "
-            "embedded; run `curate embed` again"
-        )
-    return clip.encode_texts(texts), clip.logit_scale

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.config.scorers import TextScorer
+from curate.score.contract import Columns, ColumnScorer, Shard
 from curate.text.language import detect
+
+
+class Text(ColumnScorer):
+    """``type: text``."""
+
+    columns = ("text",)
+
+    def __init__(self, name: str, settings: TextScorer) -> None:
+        self.settings = settings
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings."""
+        return self.settings.facts()
+
+    def score(self, shard: Shard) -> Columns:
+        """Length, words, language."""
+        return score_text(shard.samples["text"])
 
 
 def score_text(texts: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:

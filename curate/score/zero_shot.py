@@ -9,14 +9,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from curate.config.scorers import ZeroShotScorer
+from curate.score.contract import Columns, ColumnScorer, Shard, blocks
+from curate.score.prompts import prompts_of
 
 Floats = npt.NDArray[np.floating]
 
 TAGS = ("negative", "unsure", "positive")
 """By how many of the two best prompts are positive."""
+
+
+class ZeroShot(ColumnScorer):
+    """``type: zero_shot``."""
+
+    def __init__(self, name: str, settings: ZeroShotScorer) -> None:
+        self.settings = settings
+        self.vectors = ((settings.model, "image"),)
+        self.prompts = prompts_of(name, settings)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings, with the prompts themselves in place of where they come from."""
+        lists = {"positive": list(self.prompts.positive), "negative": list(self.prompts.negative)}
+        return {**self.settings.facts(), "prompts": None, **lists}
+
+    def score(self, shard: Shard) -> Columns:
+        """Probability of the positive list, best prompt, tag."""
+        (vectors,) = shard.vectors.values()
+        texts = (*self.prompts.positive, *self.prompts.negative)
+        encoded, scale = shard.encode(self.settings.model, texts)
+        positive, negative = np.split(encoded, [len(self.prompts.positive)])
+        scale = self.settings.logit_scale or scale
+        parts = blocks(len(vectors), self.settings.batch_rows)
+        tagged = joined([tag_images(vectors[part], positive, negative, scale) for part in parts])
+        missing = tagged.top < 0
+        return {
+            "score": pa.array(tagged.score, mask=missing),
+            "top": pa.array(texts, pa.string()).take(pa.array(tagged.top, mask=missing)),
+            "tag": pa.array(TAGS, pa.string()).take(pa.array(tagged.tag, mask=missing)),
+        }
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,28 @@
-"""Settings of the scorers. ``type`` says which scorer a section is for."""
+"""Settings of scorers of the caption, of the image's geometry, and of zero-shot prompts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.config.base import Settings, knob
+from curate.config.base import knob
+from curate.config.scorers.base import AnyScorer
 
 
-class TextScorer(Settings):
+class TextScorer(AnyScorer):
     """Counts and language of the alt text: `_length`, `_words`, `_lang`, `_lang_score`."""
 
     type: Literal["text"]
 
 
-class ImageScorer(Settings):
+class ImageScorer(AnyScorer):
     """Geometry of the original image: `_min_side`, `_max_side`, `_aspect`, `_pixels`."""
 
     type: Literal["image"]
 
 
-class ZeroShotScorer(Settings):
+class ZeroShotScorer(AnyScorer):
     """Zero-shot prompts with any CLIP, as LAION-400M tagged NSFW.
 
     The image embedding is compared with the text embedding of every prompt; softmax over all
@@ -47,6 +48,3 @@ class ZeroShotScorer(Settings):
         if self.prompts is not None and (self.positive or self.negative):
             raise ValueError("give either `prompts` or `positive`/`negative`, not both")
         return self
-
-
-ScorerSettings = Annotated[TextScorer | ImageScorer | ZeroShotScorer, Field(discriminator="type")]

@@ -1,0 +1,60 @@
+"""Files that a config names and that are not part of the workspace: weights, word lists, target sets."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import fsspec
+
+from curate.errors import UserError
+
+
+def digest(url: str, place: str) -> str:
+    """128-bit digest of a file's bytes.
+
+    Args:
+        url: a local path (``~`` is expanded) or an fsspec URL.
+        place: the config key that names it, for messages.
+
+    Raises:
+        UserError: no such file.
+    """
+    fs, path = _found(url, place)
+    info = fs.info(path)
+    return _digest(url, int(info["size"] or 0), str(info.get("mtime") or info.get("LastModified") or ""))
+
+
+def read(url: str, place: str, expected: str | None = None) -> bytes:
+    """A whole file.
+
+    Raises:
+        UserError: no such file, or not the bytes whose digest is ``expected`` (a worker that sees
+            another file than the driver).
+    """
+    fs, path = _found(url, place)
+    data: bytes = fs.cat_file(path)
+    if expected is not None and hashlib.blake2b(data, digest_size=16).hexdigest() != expected:
+        raise UserError(f"{place}: {url} has changed, or is another file on this worker; run again")
+    return data
+
+
+def _found(url: str, place: str) -> tuple[Any, str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError, TypeError) as error:
+        raise UserError(f"{place}: cannot open '{url}': {error}") from None
+    if not fs.isfile(path):
+        what = "is a folder, not a file" if fs.exists(path) else "no such file"
+        raise UserError(f"{place}: {url}: {what}")
+    return fs, path
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(url: str, size: int, changed: str) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    with fsspec.open(url, "rb") as stream:
+        while block := stream.read(1 << 22):
+            hasher.update(block)
+    return hasher.hexdigest()

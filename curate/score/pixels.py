@@ -1,0 +1,30 @@
+"""One pass over the images of a shard for all scorers of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from curate.clip.images import decode
+from curate.dataset import layout
+from curate.dataset.tars import members
+from curate.dataset.workspace import Workspace
+from curate.score.contract import Judge
+
+
+def show_images(workspace: Workspace, shard: str, uids: Sequence[str], judges: Sequence[Judge]) -> None:
+    """Decode every sample's image once and give it to each judge.
+
+    What does not decode, is not there, or comes a second time is not shown.
+    """
+    rows = {uid: row for row, uid in enumerate(uids)}
+    with workspace.open(layout.image_tar(shard)) as stream:
+        for key, data in members(stream):
+            row = rows.pop(key, None)
+            if row is None:
+                continue
+            try:
+                image = decode(data)
+            except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
+                continue
+            for judge in judges:
+                judge.add(row, image)
