@@ -62,7 +62,7 @@ class _ScorerStage(Stage):
     kind: ClassVar[str] = "score"
 
     def __init__(
-        self, name: str, settings: ScorerSettings, embed: EmbedSettings, others: tuple[str, ...]
+        self, name: str, settings: ScorerSettings, embed: EmbedSettings, others: tuple[str, ...] = ()
     ) -> None:
         self.scorer_name = name
         self.place = f"score.scorers.{name}"
