@@ -5,8 +5,11 @@ USTAR, no times, no owners, one mode. Names are at most 100 characters.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -90,6 +93,55 @@ def members(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
                 yield key, data
     except (tarfile.TarError, EOFError):
         return
+
+
+def image_spans(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(key, offset, size) of the images of a webdataset tar on disk, in its order.
+
+    Reads headers only: for those who fetch the bytes themselves. Gives what ``members`` gives, also of
+    a tar that is cut short; archives with extended headers are left to ``tarfile``.
+    """
+    found = _plain_spans(path)
+    for name, offset, size in _spans_by_tarfile(path) if found is None else found:
+        key, _, suffix = name.rpartition("/")[2].partition(".")
+        if suffix.lower() in IMAGE_SUFFIXES:
+            yield key, offset, size
+
+
+def _plain_spans(path: Path) -> list[tuple[str, int, int]] | None:
+    """Regular members of a tar without extended headers, None when it has any."""
+    spans = []
+    with path.open("rb", buffering=0) as stream:
+        descriptor, end = stream.fileno(), path.stat().st_size
+        at = 0
+        while len(head := os.pread(descriptor, BLOCK, at)) == BLOCK and head[0]:
+            kind, size = head[156:157], _octal(head[124:136])
+            if kind not in b"01234567\0" or size is None:
+                return None
+            if _octal(head[148:156]) != sum(head) - sum(head[148:156]) + 8 * ord(" "):
+                break
+            at += BLOCK
+            if kind in b"07\0":
+                if at + size > end:
+                    break
+                spans.append((head[:100].split(b"\0", 1)[0].decode("utf-8", "surrogateescape"), at, size))
+                at += size + -size % BLOCK
+    return spans
+
+
+def _octal(field: bytes) -> int | None:
+    """A number in a header, None when it is written in another way."""
+    text = field.split(b"\0", 1)[0].strip()
+    return int(text or b"0", 8) if all(48 <= c < 56 for c in text) else None
+
+
+def _spans_by_tarfile(path: Path) -> Iterator[tuple[str, int, int]]:
+    end = path.stat().st_size
+    with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(path, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            _forget_headers(archive)
+            if member.isfile() and not member.issparse() and member.offset_data + member.size <= end:
+                yield member.name, member.offset_data, member.size
 
 
 def images_of(stream: IO[bytes], uids: list[str], name: str) -> Iterator[tuple[str, str, bytes]]:

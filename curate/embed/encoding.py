@@ -1,28 +1,41 @@
-"""The vectors of a shard: pipelines around the model, no paths.
+"""The vectors of a shard: pipelines around models, no paths of the workspace.
 
-A sample's numbers must not depend on its neighbours. Every forward pass has the same shape (the last
-one is padded with zeros), and a sample whose image does not decode keeps its place in the batch.
+Images are decoded ahead into a few blocks, once for all models; captions are run in groups of the same
+length. A sample's numbers do not depend on its neighbours: forward passes have few fixed shapes, and
+an image that does not decode keeps its (black) place.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from curate.clip.images import decode
-from curate.clip.model import Clip
+from curate.clip.batches import pieces
+from curate.clip.model import Clip, Pending
+from curate.clip.pixels import Preparation
+from curate.clip.text import Tokens, by_length
 from curate.clip.vectors import Vectors
-from curate.embed.images import ordered
+from curate.dataset.tars import image_spans
+from curate.embed.blocks import Block
+from curate.embed.decoders import Decoders, Span, forget_broken
+from curate.errors import DataError
 from curate.reasons import EmbedReason
 
-Decoded = tuple[int, torch.Tensor | None]
-"""Row of a sample and its preprocessed image; None when it does not decode."""
+AHEAD = 3
+"""Blocks of images in the making or on their way through the models, per shard that is worked on."""
+
+CHUNK = 32
+"""Images or captions that one decoder takes at a time."""
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,112 +43,185 @@ class Embedded:
     """The columns of a shard.
 
     Attributes:
-        image: float32 (n, dim), NaN where there is none.
-        text: float32 (n, dim), NaN where there is none.
+        image: float32 (n, dim), NaN where there is none; None when images are not asked for.
+        text: the same for texts.
         similarity: cosine of the two before they are rounded, float32 (n,), null where one is missing.
         reason: an EmbedReason or null, string (n,).
+        full: captions that fill the model's context: what does not fit is cut off.
     """
 
-    image: Vectors
-    text: Vectors
+    image: Vectors | None
+    text: Vectors | None
     similarity: pa.Array
     reason: pa.Array
+    full: int
 
 
 def embed(
-    clip: Clip,
-    rows: Mapping[str, int],
+    clips: Sequence[tuple[Clip, Sequence[str]]],
+    uids: Mapping[str, int],
     captions: Sequence[str | None],
-    images: Iterator[tuple[str, bytes]],
-    batch_size: int,
-    threads: int,
-) -> Embedded:
-    """Embed the samples of one shard.
+    tar: Path | None,
+    pool: Decoders,
+) -> list[Embedded]:
+    """Embed the samples of one shard with one or more models.
 
     Args:
-        clip: the model.
-        rows: uid → row, for the n samples.
+        clips: the models, each with the modalities (``image``, ``text``) that are wanted of it.
+        uids: uid → row, for the n samples.
         captions: the n captions; null or white space has no embedding.
-        images: (uid, bytes) in any order; uids that are no sample's, and second copies, are ignored.
-        batch_size: samples per forward pass; moves float32 results by rounding (about 1e-7).
-        threads: threads that decode; changes nothing.
+        tar: the shard, members in any order; those of no sample, and second copies, are ignored.
+        pool: decodes and tokenises.
     """
-    n = len(captions)
-    image = np.full((n, clip.dim), np.nan, np.float32)
-    text = np.full((n, clip.dim), np.nan, np.float32)
-    reasons: list[str | None] = [None if _has_text(c) else EmbedReason.NO_TEXT for c in captions]
-    found = np.zeros(n, bool)
+    seeing = [clip for clip, wanted in clips if "image" in wanted]
+    images = _Images(len(captions))
+    if seeing:
+        images.read(seeing, uids, tar, pool)
+    return [_of_model(clip, wanted, images, captions, pool) for clip, wanted in clips]
 
-    def prepare(item: tuple[int, bytes]) -> Decoded:
-        row, data = item
+
+def _of_model(
+    clip: Clip, wanted: Sequence[str], images: _Images, captions: Sequence[str | None], pool: Decoders
+) -> Embedded:
+    image = images.vectors.get(id(clip)) if "image" in wanted else None
+    reasons: list[str | None] = [None] * len(captions)
+    if "text" in wanted:
+        reasons = [None if c is not None and c.strip() else EmbedReason.NO_TEXT for c in captions]
+    if image is not None:
+        reasons = [why or other for why, other in zip(images.reasons, reasons, strict=True)]
+    text, full = None, 0
+    if "text" in wanted:
+        rows = np.array([row for row, why in enumerate(reasons) if why is None], np.int64)
+        text, full = _texts(clip, captions, rows, pool)
+    if image is None or text is None:
+        similarity = pa.nulls(len(captions), pa.float32())
+    else:
+        cosine = np.einsum("ij,ij->i", image, text)
+        similarity = pa.array(cosine, mask=~np.isfinite(cosine))
+    return Embedded(image, text, similarity, pa.array(reasons, pa.string()), full)
+
+
+@dataclass
+class _Work:
+    """A block of images: what decodes it, then what embeds it."""
+
+    rows: Rows
+    targets: list[tuple[Preparation, Block]]
+    decoding: list[Future[list[int]]]
+    running: list[tuple[Clip, Pending]] = field(default_factory=list)
+
+
+class _Images:
+    """The image vectors of every model that sees, and why a sample has none."""
+
+    def __init__(self, samples: int) -> None:
+        self.reasons: list[str | None] = [None] * samples
+        self.vectors: dict[int, Vectors] = {}
+
+    def read(self, clips: Sequence[Clip], uids: Mapping[str, int], tar: Path | None, pool: Decoders) -> None:
+        """Fill in the vectors from a shard's images."""
+        n = len(self.reasons)
+        self.vectors = {id(clip): np.full((n, clip.dim), np.nan, np.float32) for clip in clips}
+        spans = [] if tar is None else _of_samples(tar, uids)
+        for row in set(range(n)).difference(row for row, _, _ in spans):
+            self.reasons[row] = EmbedReason.MISSING_MEMBER
+        size = max(clip.batch_size for clip in clips)
+        decoding: deque[_Work] = deque()
+        running: deque[_Work] = deque()
         try:
-            return row, clip.preprocess(decode(data))
-        except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
-            return row, None
+            for work in self._decode(clips, str(tar), spans, size, pool):
+                decoding.append(work)
+                if len(decoding) + len(running) >= AHEAD:
+                    running.append(self._launch(clips, decoding.popleft()))
+                if len(running) > 1:
+                    self._finish(running.popleft(), pool)
+            while decoding or running:
+                if decoding:
+                    running.append(self._launch(clips, decoding.popleft()))
+                if len(running) > 1 or not decoding:
+                    self._finish(running.popleft(), pool)
+        finally:
+            for work in (*decoding, *running):
+                wait(work.decoding)
+                _give_back(work, pool)
 
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        decoded = ordered(pool, prepare, _of_samples(images, rows, found), batch_size + 2 * threads)
-        for batch_rows, pixels in _batches(decoded, batch_size):
-            broken = [row for row, tensor in zip(batch_rows, pixels, strict=True) if tensor is None]
-            for row in broken:
-                reasons[row] = EmbedReason.DECODE_ERROR
-            kept = [i for i, tensor in enumerate(pixels) if tensor is not None]
-            if kept:
-                vectors = clip.encode_images(_stacked(pixels, batch_size))
-                image[[batch_rows[i] for i in kept]] = vectors[kept]
-        for row in np.flatnonzero(~found).tolist():
-            reasons[row] = EmbedReason.MISSING_MEMBER
-        with_text = [row for row in range(n) if reasons[row] is None]
-        chunks = (with_text[i : i + batch_size] for i in range(0, len(with_text), batch_size))
-        for batch, tokens in ordered(pool, lambda c: (c, _tokens(clip, captions, c)), chunks, 2):
-            text[batch] = clip.encode_tokens(_padded(tokens, batch_size))[: len(batch)]
-    cosine = np.einsum("ij,ij->i", image, text)
-    reason = pa.array(reasons, pa.string())
-    return Embedded(image, text, pa.array(cosine, mask=~np.isfinite(cosine)), reason)
+    def _decode(
+        self, clips: Sequence[Clip], tar: str, spans: Sequence[Span], size: int, pool: Decoders
+    ) -> Iterator[_Work]:
+        """Have blocks decoded, in order; each is in the making when it is given."""
+        preparations = list(dict.fromkeys(clip.preparation for clip in clips))
+        for at in range(0, len(spans), size):
+            part = spans[at : at + size]
+            targets = [(p, pool.blocks.take((size, *p.shape), p.dtype)) for p in preparations]
+            numbered = [(slot, offset, length) for slot, (_, offset, length) in enumerate(part)]
+            futures = [
+                pool.prepare(tar, numbered[i : i + CHUNK], targets) for i in range(0, len(part), CHUNK)
+            ]
+            yield _Work(np.array([row for row, _, _ in part], np.int64), targets, futures)
 
+    def _launch(self, clips: Sequence[Clip], work: _Work) -> _Work:
+        broken = [slot for future in work.decoding for slot in _decoded(future)]
+        for row in work.rows[broken].tolist():
+            self.reasons[row] = EmbedReason.DECODE_ERROR
+        blocks = dict(work.targets)
+        for clip in clips:
+            batch = blocks[clip.preparation].array[: len(work.rows)]
+            work.running.append((clip, clip.start_images(batch)))
+        return work
 
-def _has_text(caption: str | None) -> bool:
-    return caption is not None and bool(caption.strip())
-
-
-def _of_samples(
-    images: Iterator[tuple[str, bytes]], rows: Mapping[str, int], found: npt.NDArray[np.bool_]
-) -> Iterator[tuple[int, bytes]]:
-    for key, data in images:
-        row = rows.get(key)
-        if row is not None and not found[row]:
-            found[row] = True
-            yield row, data
-
-
-def _batches(decoded: Iterator[Decoded], size: int) -> Iterator[tuple[list[int], list[torch.Tensor | None]]]:
-    rows: list[int] = []
-    pixels: list[torch.Tensor | None] = []
-    for row, tensor in decoded:
-        rows.append(row)
-        pixels.append(tensor)
-        if len(rows) == size:
-            yield rows, pixels
-            rows, pixels = [], []
-    if rows:
-        yield rows, pixels
+    def _finish(self, work: _Work, pool: Decoders) -> None:
+        good = np.array([self.reasons[row] is None for row in work.rows.tolist()], bool)
+        for clip, pending in work.running:
+            self.vectors[id(clip)][work.rows[good]] = pending.result()[good]
+        _give_back(work, pool)
 
 
-def _stacked(pixels: Sequence[torch.Tensor | None], size: int) -> torch.Tensor:
-    """Tensors (3, h, w) → (size, 3, h, w), zeros where there is none."""
-    shape = next(tensor.shape for tensor in pixels if tensor is not None)
-    batch = torch.zeros((size, *shape))
-    for i, tensor in enumerate(pixels):
-        if tensor is not None:
-            batch[i] = tensor
-    return batch
+def _give_back(work: _Work, pool: Decoders) -> None:
+    for _, block in work.targets:
+        pool.blocks.give_back(block)
 
 
-def _tokens(clip: Clip, captions: Sequence[str | None], rows: Sequence[int]) -> torch.Tensor:
-    return clip.tokenizer([captions[row] or "" for row in rows])
+def _of_samples(tar: Path, uids: Mapping[str, int]) -> list[Span]:
+    """(row, offset, size) of the first image of every sample, in the tar's order."""
+    found: dict[int, Span] = {}
+    for key, offset, size in image_spans(tar):
+        row = uids.get(key)
+        if row is not None and row not in found:
+            found[row] = (row, offset, size)
+    return list(found.values())
 
 
-def _padded(tokens: torch.Tensor, size: int) -> torch.Tensor:
-    """Repeat the last row up to ``size``: a row of zeros would have no end-of-text token."""
-    missing = size - len(tokens)
-    return torch.cat([tokens, tokens[-1:].expand(missing, -1)]) if missing > 0 else tokens
+def _decoded(future: Future[list[int]]) -> list[int]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        forget_broken(error)
+        raise DataError("a process that decodes images died (out of memory?); the shard is tried again") from None
+
+
+def _texts(
+    clip: Clip, captions: Sequence[str | None], rows: Rows, pool: Decoders
+) -> tuple[Vectors, int]:
+    """Text vectors (n, dim) of the given rows, and how many captions fill the context."""
+    out = np.full((len(captions), clip.dim), np.nan, np.float32)
+    texts = [captions[row] or "" for row in rows.tolist()]
+    if not texts:
+        return out, 0
+    if clip.sentence_text is not None:
+        for start, stop, _ in pieces(len(texts), clip.batch_size):
+            out[rows[start:stop]] = clip.encode_captions(texts[start:stop])
+        return out, 0
+    futures = [pool.tokenize(clip, texts[i : i + 8 * CHUNK]) for i in range(0, len(texts), 8 * CHUNK)]
+    tokens: Tokens = np.concatenate([future.result() for future in futures])
+    waiting: deque[tuple[Rows, Pending]] = deque()
+    ends, context = clip.ends(tokens), tokens.shape[1]
+    for length, group in by_length(ends, context):
+        for at in range(0, len(group), clip.batch_size):
+            part = group[at : at + clip.batch_size]
+            waiting.append((rows[part], clip.start_tokens(tokens[part, :length])))
+            if len(waiting) > AHEAD:
+                done, pending = waiting.popleft()
+                out[done] = pending.result()
+    for done, pending in waiting:
+        out[done] = pending.result()
+    return out, 0 if clip.short_text is None else int((ends == context - 1).sum())

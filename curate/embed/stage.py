@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,8 @@ from curate.clip.vectors import write_vectors
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.tars import members
 from curate.dataset.workspace import FileRef, Workspace
+from curate.embed.decoders import decoders
 from curate.embed.encoding import Embedded, embed
 from curate.errors import DataError, UserError
 from curate.run.stage import Outcome, Stage, Unit
@@ -51,29 +52,45 @@ class EmbedStage(Stage):
             yield Unit(shard, (ref,) if tar is None else (tar, ref), payload)
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
-        """Embed one shard and write vectors, table and model facts."""
-        clip = load(self.model)
-        if clip.checkpoint != unit.payload["checkpoint"]:
-            raise UserError(
-                f"embed.models.{self.alias}: the weights of '{self.model.model}' on this worker are not "
-                "those that the driver sees; give all machines the same checkpoint"
-            )
+        """Embed one shard."""
+        return self.run_together(workspace, [(self, unit)])[0]
+
+    def run_together(self, workspace: Workspace, parts: Sequence[tuple[Stage, Unit]]) -> list[Outcome]:
+        """Embed one shard with several models, which see every image decoded once."""
+        stages = [cast(EmbedStage, stage) for stage, _ in parts]
+        unit = parts[0][1]
+        clips = [stage._load(its) for stage, (_, its) in zip(stages, parts, strict=True)]
         samples = _samples(workspace, unit.name)
         uids = samples["uid"].to_pylist()
         rows = {uid: row for row, uid in enumerate(uids)}
         if len(rows) < len(uids) or uids != sorted(uids):
             path = layout.image_table(unit.name)
             raise DataError(f"{workspace.url}/{path}: uids are not sorted and unique")
-        result = embed(
-            clip,
-            rows,
-            samples["caption"].to_pylist(),
-            _images(workspace, layout.image_tar(unit.name)) if len(unit.inputs) > 1 else iter(()),
-            self.model.batch_size,
-            self.model.decode_threads,
-        )
-        self._write_facts(workspace, clip)
-        return _outcome(self._write(workspace, unit.name, samples, result), result, clip)
+        with contextlib.ExitStack() as stack:
+            tar = None
+            if len(unit.inputs) > 1 and any("image" in stage.model.modalities for stage in stages):
+                tar = stack.enter_context(workspace.local(layout.image_tar(unit.name)))
+            results = embed(
+                [(clip, stage.model.modalities) for clip, stage in zip(clips, stages, strict=True)],
+                rows,
+                samples["caption"].to_pylist(),
+                tar,
+                decoders(clips[0].device, self.model.decode_workers),
+            )
+        outcomes = []
+        for stage, clip, result in zip(stages, clips, results, strict=True):
+            stage._write_facts(workspace, clip)
+            outcomes.append(_outcome(stage._write(workspace, unit.name, samples, result), result, clip))
+        return outcomes
+
+    def _load(self, unit: Unit) -> Clip:
+        clip = load(self.model)
+        if clip.checkpoint != unit.payload["checkpoint"]:
+            raise UserError(
+                f"embed.models.{self.alias}: the weights of '{self.model.model}' on this worker are not "
+                "those that the driver sees; give all machines the same checkpoint"
+            )
+        return clip
 
     def _write(
         self, workspace: Workspace, shard: str, samples: pa.Table, result: Embedded
@@ -88,11 +105,13 @@ class EmbedStage(Stage):
                 "reason": result.reason,
             }
         )
-        return (
-            write_vectors(workspace, layout.embedding(self.alias, "image", shard), result.image),
-            write_vectors(workspace, layout.embedding(self.alias, "text", shard), result.text),
-            workspace.write_table(layout.embedding_table(self.alias, shard), table),
-        )
+        vectors = {"image": result.image, "text": result.text}
+        files = [
+            write_vectors(workspace, layout.embedding(self.alias, kind, shard), found)
+            for kind, found in vectors.items()
+            if found is not None
+        ]
+        return *files, workspace.write_table(layout.embedding_table(self.alias, shard), table)
 
     def _write_facts(self, workspace: Workspace, clip: Clip) -> None:
         """``model.json`` beside the vectors. It is no unit's output: all units agree on it.
@@ -115,16 +134,13 @@ def _samples(workspace: Workspace, shard: str) -> pa.Table:
     return table.filter(pc.equal(table["status"], "success")).drop_columns(["status"])
 
 
-def _images(workspace: Workspace, path: str) -> Iterator[tuple[str, bytes]]:
-    with workspace.open(path) as stream:
-        yield from members(stream)
-
-
 def _outcome(outputs: tuple[FileRef, ...], result: Embedded, clip: Clip) -> Outcome:
     drops = Counter(reason for reason in result.reason.to_pylist() if reason is not None)
     total = len(result.reason)
     similarity = result.similarity.drop_null().to_numpy().astype(np.float64)
     stats: dict[str, Any] = {"device": clip.device.type, "precision": clip.precision}
+    if result.full:
+        stats["captions_that_fill_the_context"] = result.full
     if len(similarity):
         stats["similarity_mean"] = round(float(similarity.mean()), 6)
     return Outcome(outputs, total, total - sum(drops.values()), dict(drops), stats)

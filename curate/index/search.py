@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.clip.vectors import Vectors, map_npy, open_vectors, read_model
+from curate.clip.vectors import Vectors, fits, map_npy, open_vectors, read_model
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, is_uid, shard_of
@@ -158,7 +158,7 @@ class Searcher:
             raise UserError(f"search: cannot read {name}: {error.strerror or error}") from None
         clip = self._clip()
         try:
-            pixels = clip.preprocess(decode(data))
+            pixels = clip.prepare(decode(data))
         except Exception as error:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
             raise UserError(f"search: {name} is not an image that can be decoded ({error})") from None
         vector: Vectors = clip.encode_images(pixels[None])[0]
@@ -207,7 +207,7 @@ class Searcher:
         from curate.clip.model import load
 
         clip = load(self.model)
-        if clip.checkpoint != self.facts["checkpoint"]:
+        if not fits(clip.checkpoint, clip.dim, self.facts):
             raise UserError(
                 f"search: the weights of '{self.model.model}' are not those that the index was built with; "
                 "run `curate embed` and `curate index` again"

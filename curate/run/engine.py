@@ -246,8 +246,13 @@ def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
         return _commit(stage, workspace, job, stage.run(workspace, job.unit), started)
     parts = [(stage, job), *job.partners]
     started = time.perf_counter()
+    try:
+        outcomes = list(stage.run_together(workspace, [(s, j.unit) for s, j in parts]))
+    except Exception as error:  # noqa: BLE001 - whoever's fault it was, it comes out when each runs alone
+        if isinstance(error, UserError) and not isinstance(error, DataError):
+            raise
+        return run_unit(stage, workspace, replace(job, partners=()))
     records = []
-    outcomes = stage.run_together(workspace, [(s, j.unit) for s, j in parts])
     for (member, its_job), outcome in zip(parts, outcomes, strict=True):
         records.append(_commit(member, workspace, its_job, outcome, started))
         started = time.perf_counter()

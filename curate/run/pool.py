@@ -24,6 +24,10 @@ WINDOW_PER_THREAD = 2
 """Units in flight per worker thread: one that runs and one that waits."""
 
 
+JOBS_PER_GPU = 2
+"""One shard is read and written while the other's batches keep the device busy."""
+
+
 class Pool(Protocol):
     """Does jobs, in no order that matters."""
 
@@ -64,6 +68,8 @@ class DaskPool:
             {
                 "distributed.scheduler.allowed-failures": 1,
                 "distributed.comm.timeouts.connect": "60s",
+                # A worker that owns a GPU starts processes that decode for it.
+                "distributed.worker.daemon": False,
             }
         )
         from distributed import Client
@@ -80,8 +86,8 @@ class DaskPool:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         threads = sum(int(w["nthreads"]) for w in workers) or 1
         gpus = sum(float(w["resources"].get("GPU", 0)) for w in workers)
-        resources = {"GPU": 1} if gpu and gpus else None
-        window = max(2, WINDOW_PER_THREAD * (int(gpus) if resources else threads))
+        resources = {"GPU": 1 / JOBS_PER_GPU} if gpu and gpus else None
+        window = max(2, WINDOW_PER_THREAD * (int(gpus * JOBS_PER_GPU) if resources else threads))
         waiting = iter(jobs)
         running: dict[Any, Job] = {}
         completed = as_completed()
@@ -137,7 +143,10 @@ def _cluster(settings: RunSettings) -> Any:
 
 
 def _local(settings: RunSettings) -> Any:
-    """Worker processes of one thread each, plus one per GPU that sees only that GPU."""
+    """Worker processes of one thread each, plus one per GPU that sees only that GPU.
+
+    A GPU's worker does ``JOBS_PER_GPU`` units at once: their batches take turns on the device.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.system import MEMORY_LIMIT
 
@@ -153,8 +162,12 @@ def _local(settings: RunSettings) -> Any:
     }
     workers: dict[Any, Any] = {i: {"cls": Nanny, "options": common} for i in range(count)}
     for gpu in range(gpus):
-        env = {"CUDA_VISIBLE_DEVICES": str(gpu)}
-        workers[f"gpu{gpu}"] = {"cls": Nanny, "options": {**common, "env": env, "resources": {"GPU": 1}}}
+        own = {
+            "env": {"CUDA_VISIBLE_DEVICES": str(gpu), "CURATE_GPUS": str(gpus)},
+            "resources": {"GPU": 1},
+            "nthreads": JOBS_PER_GPU,
+        }
+        workers[f"gpu{gpu}"] = {"cls": Nanny, "options": {**common, **own}}
     scheduler = {
         "cls": Scheduler,
         "options": {

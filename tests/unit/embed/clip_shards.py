@@ -33,12 +33,12 @@ MODEL_CFG: dict[str, Any] = {
 }
 
 
-def save_clip(folder: Path, seed: int = 0, **changes: Any) -> Path:
+def save_clip(folder: Path, seed: int = 0, family: type = CLIP, **changes: Any) -> Path:
     """Write a local-dir model with random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     config = {**MODEL_CFG, **changes}
-    model = CLIP(**config)
+    model = family(**config)
     save_file(
         {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )

@@ -56,7 +56,7 @@ def test_rows_are_the_samples_in_order_and_similarity_is_their_cosine(tmp_path: 
     assert {r["reason"] for r in found} == {None}
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"decode_threads": 1}])
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"decode_workers": 1}])
 def test_numbers_do_not_depend_on_batches_or_threads(
     tmp_path: Path, tiny: Path, options: dict[str, int]
 ) -> None:
@@ -142,7 +142,7 @@ def test_knobs_do_not_redo(tmp_path: Path, tiny: Path) -> None:
     space = Workspace(str(tmp_path))
     dataset(space, samples(5), shards=1)
     run_stage(space, EmbedStage("m", settings_of(tiny)))
-    stage = EmbedStage("m", settings_of(tiny, batch_size=3, decode_threads=2))
+    stage = EmbedStage("m", settings_of(tiny, batch_size=3, decode_workers=2))
     assert make_plan(stage, space, RecordStore(space)).jobs == []
 
 
