@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +19,9 @@ from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
+
+if TYPE_CHECKING:
+    from curate.run.stage import Stage
 
 app = typer.Typer(
     name="curate",
@@ -79,7 +83,13 @@ def _load(
     return load_config(config, overrides)
 
 
-def _run(config: PipelineConfig, verbs: tuple[str, ...], redo: list[str] | None, dry_run: bool) -> None:
+def _run(
+    config: PipelineConfig,
+    verbs: tuple[str, ...],
+    redo: list[str] | None,
+    dry_run: bool,
+    change: Callable[[list[Stage]], list[Stage]] | None = None,
+) -> None:
     from curate.pipeline import build
     from curate.run.engine import Engine
 
@@ -87,6 +97,8 @@ def _run(config: PipelineConfig, verbs: tuple[str, ...], redo: list[str] | None,
         Workspace(config.workspace, config.storage_options), config.run, err, redo=frozenset(redo or ())
     )
     stages = build(config, verbs)
+    if change is not None:
+        stages = change(stages)
     if dry_run:
         engine.preview(stages)
         return
@@ -116,6 +128,61 @@ def run(
     _run(_load(config, sets, workspace, cluster, workers), tuple(VERBS), redo, dry_run)
 
 
+def _score(
+    config: ConfigArg,
+    sets: SetOption = None,
+    workspace: WorkspaceOption = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    redo: RedoOption = None,
+    dry_run: DryRunOption = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only this scorer; give it several times for more."),
+    ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Then write sheets/NAME.html: samples from low to high scores.")
+    ] = False,
+    per_band: Annotated[
+        int, typer.Option("--per-band", help="Samples per quantile band of a sheet.", min=1, max=50)
+    ] = 6,
+    blur: Annotated[
+        bool | None,
+        typer.Option(
+            "--blur/--no-blur",
+            help="Blur the pictures of all sheets, or of none. Default: of scorers that sound like nsfw.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Every scorer of score.scorers: text, image, zero-shot prompts.
+
+    Scores that are there already are not computed again. To choose a threshold by looking:
+
+    1. [bold]curate score my.yaml --only watermark --sheet[/]
+    2. open sheets/watermark.html of the workspace and move the slider
+    3. paste the rule it shows into filter.experiments of my.yaml
+    4. [bold]curate filter my.yaml[/]
+    """
+    from curate.score.sheet.only import named
+    from curate.score.sheet.stage import sheet_stages
+
+    loaded = _load(config, sets, workspace, cluster, workers)
+
+    def change(stages: list[Stage]) -> list[Stage]:
+        chosen = named(stages, only or ())
+        return (
+            [*chosen, *sheet_stages(chosen, loaded.score, per_band=per_band, blur=blur)] if sheet else chosen
+        )
+
+    _run(loaded, ("score",), redo, dry_run, change)
+    if sheet and not dry_run:
+        space = Workspace(loaded.workspace, loaded.storage_options)
+        for name in loaded.score.scorers:
+            if not only or name in only:
+                err.print(f"sheet  {space.full(layout.sheet(name))}", highlight=False, soft_wrap=True)
+
+
 def _add_stage_command(verb: str, text: str) -> None:
     def command(
         config: ConfigArg,
@@ -128,14 +195,14 @@ def _add_stage_command(verb: str, text: str) -> None:
     ) -> None:
         _run(_load(config, sets, workspace, cluster, workers), (verb,), redo, dry_run)
 
-    app.command(verb, help=text)(command)
+    app.command(verb, help=text)(_score if verb == "score" else command)
 
 
 for _verb, _text in {
     "ingest": "WAT files or tables of url+text to candidates: parsed, judged, deduplicated, sharded by uid.",
     "download": "Candidates to images in webdataset shards; a row per candidate, with a reason if it failed.",
     "embed": "Images and texts to CLIP embeddings and their similarity, with every model of embed.models.",
-    "score": "Every scorer of score.scorers: text, image, zero-shot prompts.",
+    "score": str(_score.__doc__),
     "filter": "Every experiment of filter.experiments: which samples stay, and a funnel that says why.",
     "index": "kNN indices over the kept samples.",
     "export": "Training shards, tables and the dataset card of the kept samples.",

@@ -54,6 +54,16 @@ def embedding_model(model: str) -> str:
     return f"embeddings/{model}/model.json"
 
 
+def stored_rows(model: str, name: str) -> str:
+    """Rows of existing embeddings, sorted by uid, before they are joined with the shards."""
+    return f".curate/stored/{model}/{name}.npy"
+
+
+def stored_list(model: str) -> str:
+    """Which files of sorted rows there are, and what is in them."""
+    return f".curate/stored/{model}/source.json"
+
+
 def scores(scorer: str, shard: str) -> str:
     """uid and the columns of one scorer."""
     return f"scores/{scorer}/{shard}.parquet"
@@ -62,6 +72,11 @@ def scores(scorer: str, shard: str) -> str:
 def learned(scorer: str) -> str:
     """What a scorer has learned from all shards before it scores one."""
     return f"scores/{scorer}/learned.npz"
+
+
+def sheet(scorer: str) -> str:
+    """The calibration sheet of a scorer."""
+    return f"sheets/{scorer}.html"
 
 
 def selection(experiment: str, shard: str) -> str:
