@@ -1,0 +1,8 @@
+"""Classifier heads on stored CLIP embeddings, loaded from the files as they were published."""
+
+from curate.score.heads.head import Head
+from curate.score.heads.load import load_head
+from curate.score.heads.own import of_sequential, save_head
+from curate.score.heads.spaces import Space
+
+__all__ = ["Head", "Space", "load_head", "of_sequential", "save_head"]
