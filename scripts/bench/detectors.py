@@ -1,7 +1,7 @@
 """Cost of the detectors of docs/detectors.md on this machine, one thread.
 
-    python scripts/bench_detectors.py --images FOLDER --text
-    python scripts/bench_detectors.py --captions TABLE.parquet --column TEXT --lists FOLDER
+    python scripts/bench/detectors.py --images FOLDER --text
+    python scripts/bench/detectors.py --captions TABLE.parquet --column TEXT --lists FOLDER
 
 Images are decoded once before; every figure is CPU time, the median of several passes. Models have random
 weights: their cost does not depend on them.
