@@ -28,6 +28,11 @@ JOBS_PER_GPU = 2
 """One shard is read and written while the other's batches keep the device busy."""
 
 
+GPU_MEMORY_SHARES = 4
+"""What a GPU's worker may use of the machine's memory, in shares of which another worker has one: it
+holds a model while it loads, and CUDA's own pages."""
+
+
 class Pool(Protocol):
     """Does jobs, in no order that matters."""
 
@@ -152,7 +157,7 @@ def _local(settings: RunSettings) -> Any:
 
     count = settings.workers or os.cpu_count() or 1
     gpus = _gpu_count()
-    limit = settings.memory_limit or int(MEMORY_LIMIT / (count + gpus))
+    limit = settings.memory_limit or int(MEMORY_LIMIT / (count + GPU_MEMORY_SHARES * gpus))
     common = {
         "nthreads": 1,
         "memory_limit": limit,
@@ -166,6 +171,7 @@ def _local(settings: RunSettings) -> Any:
             "env": {"CUDA_VISIBLE_DEVICES": str(gpu), "CURATE_GPUS": str(gpus)},
             "resources": {"GPU": 1},
             "nthreads": JOBS_PER_GPU,
+            "memory_limit": settings.memory_limit or GPU_MEMORY_SHARES * limit,
         }
         workers[f"gpu{gpu}"] = {"cls": Nanny, "options": {**common, **own}}
     scheduler = {

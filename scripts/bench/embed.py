@@ -196,6 +196,7 @@ def settings_of(name: str, checkpoint: str, options: argparse.Namespace) -> Any:
 
 def ours(workspace: str, name: str, checkpoint: str, options: argparse.Namespace) -> None:
     """`curate embed` with one model."""
+    import torch
     from rich.console import Console
 
     from curate.config.models import RunSettings
@@ -205,7 +206,8 @@ def ours(workspace: str, name: str, checkpoint: str, options: argparse.Namespace
 
     started = time.perf_counter()
     stage = EmbedStage(name.lower(), settings_of(name, checkpoint, options))
-    Engine(Workspace(workspace), RunSettings(cluster="local"), Console(file=sys.stderr)).run([stage])
+    settings = RunSettings(cluster="local", workers=1 if torch.cuda.is_available() else None)
+    Engine(Workspace(workspace), settings, Console(file=sys.stderr)).run([stage])
     print(json.dumps({"seconds": time.perf_counter() - started}))
 
 
