@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from curate.config.models import PipelineConfig
 from curate.errors import ConfigError
-from curate.run.stage import Stage
+from curate.run.stage import Stage, in_one_pass
 
 
 def _ingest(config: PipelineConfig) -> Iterator[Stage]:
@@ -19,10 +19,12 @@ def _ingest(config: PipelineConfig) -> Iterator[Stage]:
     if config.ingest is None:
         raise ConfigError("missing section 'ingest': it needs at least ingest.sources (see `curate init`)")
     yield ParseStage(config.ingest)
-    yield IngestStage(config.ingest)
+    yield IngestStage(config.ingest, images=config.download is not None)
 
 
 def _download(config: PipelineConfig) -> Iterator[Stage]:
+    if config.download is None:
+        return
     from curate.download.stage import DownloadStage
 
     yield DownloadStage(config.download)
@@ -30,15 +32,33 @@ def _download(config: PipelineConfig) -> Iterator[Stage]:
 
 def _embed(config: PipelineConfig) -> Iterator[Stage]:
     from curate.embed.stage import EmbedStage
+    from curate.embed.stored.stages import JoinStage, SortStage
 
+    stages: list[Stage] = []
     for alias, model in config.embed.models.items():
-        yield EmbedStage(alias, model)
+        if model.source:
+            stages += [SortStage(alias, model), JoinStage(alias, model)]
+        else:
+            stages.append(EmbedStage(alias, model))
+    in_one_pass([stage for stage in stages if isinstance(stage, EmbedStage)])
+    yield from stages
 
 
 def _score(config: PipelineConfig) -> Iterator[Stage]:
-    from curate.score.stage import score_stages
+    from curate.score.contract import PixelScorer
+    from curate.score.stage import ScoreStage, score_stages
 
-    yield from score_stages(config.score, config.embed)
+    for stage in score_stages(config.score, config.embed):
+        if (
+            config.download is None
+            and isinstance(stage, ScoreStage)
+            and isinstance(stage.scorer, PixelScorer)
+        ):
+            raise ConfigError(
+                f"{stage.place}: type '{config.score.scorers[stage.scorer_name].type}' looks at images, and "
+                "with `download: null` there are none; remove the scorer, or give a download section"
+            )
+        yield stage
 
 
 def _filter(config: PipelineConfig) -> Iterator[Stage]:
@@ -60,7 +80,13 @@ def _index(config: PipelineConfig) -> Iterator[Stage]:
 def _export(config: PipelineConfig) -> Iterator[Stage]:
     from curate.export.stage import ExportStage
 
-    for experiment in _chosen(config, config.export.experiments):
+    experiments = _chosen(config, config.export.experiments)
+    if experiments and config.export.tars and config.download is None:
+        raise ConfigError(
+            "export.tars: shards need images, and with `download: null` there are none; set "
+            "`export: {tars: false}` to write the tables and uid lists only"
+        )
+    for experiment in experiments:
         yield ExportStage(experiment, config.export, _models(config), _scorers(config))
 
 

@@ -80,6 +80,14 @@ class EmbedReason(StrEnum):
     MISSING_MEMBER = "missing_member"
     DECODE_ERROR = "decode_error"
     NO_TEXT = "no_text"
+    NO_UID = "no_uid"
+    """A row of existing embeddings whose metadata do not say which sample it is (counted, not kept)."""
+    NOT_STORED = "not_stored"
+    """The existing embeddings have no row of this uid."""
+    BAD_VECTOR = "bad_vector"
+    """A stored vector is zero, or has a NaN or an infinity."""
+    CONFLICTING_VECTORS = "conflicting_vectors"
+    """The existing embeddings have several rows of this uid that do not agree."""
 
 
 class FilterReason(StrEnum):

@@ -305,6 +305,7 @@ def facts_of(
         "model": settings.model,
         "pretrained": settings.pretrained,
         "precision": settings.precision,
+        "modalities": list(settings.modalities),
         "dim": _dim(model, tokens),
         "context_length": int(tokens.shape[1]),
         "logit_scale": float(np.float32(model.logit_scale.detach().exp().cpu().item())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import DataError
+
+STORED = "stored"
+"""In place of digests in ``model.json``: the vectors came ready, nobody here has seen the weights."""
 
 Vectors = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.float16]
@@ -75,6 +78,14 @@ def read_model(workspace: Workspace, alias: str) -> dict[str, Any]:
     if not isinstance(facts, dict) or not {"dim", "weights", "checkpoint", "model"} <= facts.keys():
         raise DataError(f"{workspace.url}/{path}: not the facts of a model; run `curate embed` again")
     return facts
+
+
+def fits(checkpoint: str, dim: int, facts: Mapping[str, Any]) -> bool:
+    """Whether a model with this checkpoint and dimension may be compared with the vectors of ``facts``.
+
+    Of vectors that came ready only the dimension is known.
+    """
+    return facts["checkpoint"] in (checkpoint, STORED) and int(facts["dim"]) == dim
 
 
 def _is_empty_npy(local: Path) -> bool:

@@ -35,7 +35,7 @@ def load_config(source: str | None, overrides: Sequence[str] = ()) -> PipelineCo
     places: Places = {}
     data = _load_file(source, places, ()) if source else {}
     for text in overrides:
-        _merge(data, _parse_override(text, places))
+        _merge_sections(data, _parse_override(text, places))
     return check(data, places, source or "command line")
 
 
@@ -106,9 +106,9 @@ def _load_file(source: str, places: Places, trail: tuple[str, ...]) -> dict[str,
     for parent in [parents] if isinstance(parents, str) else parents:
         near = folder / parent
         parent_source = str(near) if str(parent).endswith((".yaml", ".yml")) else str(parent)
-        _merge(merged, _load_file(parent_source, places, (*trail, source)))
+        _merge_sections(merged, _load_file(parent_source, places, (*trail, source)))
     _collect_places(node, (), source, places)
-    _merge(merged, data)
+    _merge_sections(merged, data)
     return merged
 
 
@@ -138,6 +138,16 @@ def _parse_override(text: str, places: Places) -> dict[str, Any]:
         leaf = {part: leaf}
     assert isinstance(leaf, dict)
     return leaf
+
+
+def _merge_sections(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Merge; a section that can be switched off stays off, whatever it inherits."""
+    _merge(base, over)
+    base.update({key: None for key in _SWITCHED if key in over and over[key] is None})
+
+
+_SWITCHED = ("download",)
+"""Sections for which null has a meaning of its own."""
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from curate.config.base import Settings, knob
+from curate.config.embeddings import StoredSource
 from curate.config.filters import Experiment
 from curate.config.scorers import ScorerSettings
 
@@ -120,7 +121,7 @@ class DownloadSettings(Settings):
     max_pixels: int = Field(89_478_485, ge=1, description="Read from the header, before decoding.")
 
 
-class ModelSettings(Settings):
+class ModelSettings(StoredSource):
     """One CLIP model of open_clip: by name and tag, hub id, local folder, or checkpoint file."""
 
     model: str = Field(
@@ -129,12 +130,30 @@ class ModelSettings(Settings):
     pretrained: str | None = Field(
         None, description="A tag (`openai`, `laion2b_s34b_b79k`) or a checkpoint file, with a model name."
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="`auto`: fp16 autocast on CUDA, fp32 on CPU."
+    precision: Literal["auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"] = Field(
+        "auto",
+        description="`auto`: fp16 on CUDA, fp32 on CPU. `fp16` and `bf16` are autocast; with `pure_…` the "
+        "weights are in that type too.",
+    )
+    preprocess: Literal["fast", "exact"] = Field(
+        "fast",
+        description="`exact`: the model's own transform on Pillow images. `fast`: the same resize by another "
+        "kernel, equal to rounding (cosine of the embeddings above 0.9999).",
+    )
+    modalities: tuple[Literal["image", "text"], ...] = Field(
+        ("image", "text"), min_length=1, description="What to embed; similarity needs both."
+    )
+    text_model: str | None = Field(
+        None,
+        description="A sentence-transformers model, by name or folder, that embeds the texts into the space "
+        "of this model's images (LAION-5B's multilingual rule).",
     )
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "`auto`: CUDA when present.")
-    batch_size: int = knob(256, "Samples per forward pass.", ge=1)
-    decode_threads: int = knob(4, "Threads that decode and preprocess.", ge=1)
+    batch_size: int | None = knob(None, "Samples per forward pass; default 256 on CUDA, 64 on CPU.", ge=1)
+    decode_workers: int | None = knob(
+        None, "What decodes and tokenises: processes on CUDA (default: the cores), threads on CPU.", ge=1
+    )
+    compile: bool = knob(False, "`torch.compile` for full batches; where it fails, it is left out.")
 
 
 class EmbedSettings(Settings):
@@ -191,7 +210,9 @@ class PipelineConfig(Settings):
     storage_options: dict[str, Any] = knob({}, "fsspec options of the workspace.")
     run: RunSettings = RunSettings()
     ingest: IngestSettings | None = None
-    download: DownloadSettings = DownloadSettings()
+    download: DownloadSettings | None = Field(
+        DownloadSettings(), description="`null`: a pool of metadata only; its candidates are the samples."
+    )
     embed: EmbedSettings = EmbedSettings()
     score: ScoreSettings = ScoreSettings()
     filter: FilterSettings = FilterSettings()
@@ -206,6 +227,12 @@ class PipelineConfig(Settings):
         for section in ("index", "export", "report"):
             _known(f"{section}.experiments", getattr(self, section).experiments, experiments, "experiment")
         _known("index.models", self.index.models, models, "model")
+        for alias, model in self.embed.models.items():
+            if self.download is None and not model.source and "image" in model.modalities:
+                raise ValueError(
+                    f"embed.models.{alias}: there are no images to embed with `download: null`; give "
+                    "`source` (existing embeddings), `modalities: [text]`, or a download section"
+                )
         for name, scorer in self.score.scorers.items():
             _known(f"score.scorers.{name}.model", scorer.models(), models, "model")
         for name, experiment in self.filter.experiments.items():

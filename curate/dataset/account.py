@@ -10,6 +10,7 @@ from typing import Any
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.samples import base_family
 from curate.dataset.workspace import Workspace
 
 ERRORS_NAMED = 5
@@ -120,7 +121,10 @@ def account(
     workspace: Workspace, experiment: str, models: Sequence[str], scorers: Sequence[str]
 ) -> list[Step]:
     """The steps of an experiment that have records, in order."""
-    steps = (step_of(workspace, name) for name in stage_names(experiment, models, scorers))
+    names = stage_names(experiment, models, scorers)
+    if base_family(workspace) == "candidates":
+        names.remove("download")  # of another config, if there are records of it
+    steps = (step_of(workspace, name) for name in names)
     return [step for step in steps if step is not None]
 
 

@@ -1,7 +1,8 @@
 """Aligned columns: what is known about the samples of a shard, without a join.
 
-The samples of a shard are the rows that have an image, in uid order. Every family after download
-has exactly these rows; reading checks it, so a misaligned file is an error and never a wrong result.
+The samples of a shard are the rows of its base table, in uid order: those that have an image, or, in
+a pool without images, all candidates. Every family behind the base has exactly these rows; reading
+checks it, so a misaligned file is an error and never a wrong result.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.dataset import layout
-from curate.dataset.workspace import Workspace
+from curate.dataset.records import RecordStore
+from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 
 IMAGES_HIDDEN = {"key", "status", "caption", "reason", "error_message"}
 """Columns of the image table that say nothing about a sample (``caption`` is exposed as ``text``)."""
+
+
+BASES = {"images": "download", "candidates": "ingest"}
+"""The families that say which samples there are → the stage that makes them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Column:
     """Where a column of the samples is stored."""
 
     family: str
-    """``images``, ``embeddings/<model>`` or ``scores/<scorer>``."""
+    """``images`` or ``candidates``, ``embeddings/<model>``, ``scores/<scorer>``."""
     stored: str
     type: pa.DataType
 
@@ -35,7 +41,7 @@ class Column:
     def stage(self) -> str:
         """The stage whose records list this column's files."""
         kind, _, name = self.family.partition("/")
-        return {"images": "download", "embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
+        return BASES.get(kind) or {"embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
 
 
 def family_path(family: str, shard: str) -> str:
@@ -43,9 +49,32 @@ def family_path(family: str, shard: str) -> str:
     kind, _, name = family.partition("/")
     if kind == "images":
         return layout.image_table(shard)
+    if kind == "candidates":
+        return layout.candidates(shard)
     if kind == "embeddings":
         return layout.embedding_table(name, shard)
     return layout.scores(name, shard)
+
+
+def base_family(workspace: Workspace) -> str:
+    """``images``; ``candidates`` when ingest was told that this pool has none (``download: null``)."""
+    if not workspace.exists(layout.DATASET):
+        return "images"
+    facts = workspace.read_json(layout.DATASET)
+    return "candidates" if isinstance(facts, dict) and facts.get("images") is False else "images"
+
+
+def base_files(workspace: Workspace) -> dict[str, FileRef]:
+    """Shard → its committed base table, in order of the shards."""
+    family = base_family(workspace)
+    prefix, suffix = family_path(family, "*").split("*")
+    committed = RecordStore(workspace).outputs(BASES[family])
+    found = {
+        path.removeprefix(prefix).removesuffix(suffix): ref
+        for path, ref in committed.items()
+        if path.startswith(prefix) and path.endswith(suffix)
+    }
+    return dict(sorted(found.items()))
 
 
 def image_shards(workspace: Workspace) -> list[str]:
@@ -74,14 +103,18 @@ def columns_of(
             )
         found[name] = column
 
-    for field in _schema(workspace, "images", shard):
-        if field.name not in IMAGES_HIDDEN:
-            add(field.name, Column("images", field.name, field.type))
+    base = base_family(workspace)
+    for field in _schema(workspace, base, shard):
+        if base == "candidates" or field.name not in IMAGES_HIDDEN:
+            add(field.name, Column(base, field.name, field.type))
         elif field.name == "caption":
-            add("text", Column("images", "caption", field.type))
+            add("text", Column(base, "caption", field.type))
     for i, model in enumerate(models):
         family = f"embeddings/{model}"
-        column = Column(family, "similarity", _schema(workspace, family, shard).field("similarity").type)
+        schema = _schema(workspace, family, shard)
+        if "similarity" not in schema.names:
+            continue  # of one modality only
+        column = Column(family, "similarity", schema.field("similarity").type)
         add(f"{model}_similarity", column)
         if i == 0:
             add("similarity", column)
@@ -111,9 +144,10 @@ def read_samples(
     """The named columns of a shard's samples, ``uid`` first, in uid order.
 
     Raises:
-        DataError: a family has other rows than the images have.
+        DataError: a family has other rows than the base has.
     """
-    wanted: dict[str, dict[str, str]] = {"images": {}}
+    base = columns["uid"].family
+    wanted: dict[str, dict[str, str]] = {base: {}}
     for name in names:
         if name != "uid":
             column = columns[name]
@@ -124,13 +158,14 @@ def read_samples(
         extra = ["status"] if family == "images" else []
         read = list(dict.fromkeys(["uid", *extra, *stored.values()]))
         table = workspace.read_table(family_path(family, shard), read)
-        if family == "images":
-            table = table.filter(pc.equal(table["status"], "success"))
+        if family == base:
+            if family == "images":
+                table = table.filter(pc.equal(table["status"], "success"))
             uids = table["uid"]
         elif uids is None or not table["uid"].equals(uids):
             raise DataError(
                 f"{workspace.url}/{family_path(family, shard)}: its rows are not those of "
-                f"{layout.image_table(shard)}; run the stage again"
+                f"{family_path(base, shard)}; run the stage again"
             )
         for name, column_name in stored.items():
             parts[name] = table[column_name]

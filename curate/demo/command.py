@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from curate.config.loading import check, dump, preset_text
+from curate.config.models import DownloadSettings
 from curate.dataset.workspace import Workspace, json_bytes
 from curate.demo.answer_key import print_key, read_key
 from curate.demo.config import WorldConfig
@@ -61,7 +62,7 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
         write_wats(world, web)
         space.write_bytes(WORLD, facts_of_world)
     console.print(f"synthetic web: {world.truth().num_rows:,} pairs in WAT files under {web}")
-    patience = check(demo_config(workspace, web, "")).download
+    patience = DownloadSettings.model_validate(demo_config(workspace, web, "")["download"])
     with serve(world, slow_s=2 * patience.timeout, drip_s=2 * patience.deadline) as server:
         facts = demo_config(workspace, web, server.proxy)
         if workers is not None:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.clip.model import Clip, load
 from curate.clip.sources import checkpoint_digest, resolve
@@ -17,6 +16,7 @@ from curate.clip.vectors import write_vectors
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.samples import base_files, columns_of, family_path, read_samples
 from curate.dataset.workspace import FileRef, Workspace
 from curate.embed.decoders import decoders
 from curate.embed.encoding import Embedded, embed
@@ -25,7 +25,7 @@ from curate.run.stage import Outcome, Stage, Unit
 
 
 class EmbedStage(Stage):
-    """One unit per image shard.
+    """One unit per shard. Models whose turn is still to come embed a shard in the same pass.
 
     The digest of the checkpoint is part of every unit, so that other weights under the same name or
     path redo the work, and a worker that finds other weights than the driver refuses.
@@ -40,16 +40,13 @@ class EmbedStage(Stage):
         self.settings = settings.facts()
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
-        """The shards that download has committed."""
-        refs = RecordStore(workspace).outputs("download")
+        """The shards whose samples are known; with their tars where images are wanted."""
+        tars = RecordStore(workspace).outputs("download") if "image" in self.model.modalities else {}
         payload: dict[str, Any] = {}
-        for path, ref in refs.items():
-            shard = path.rpartition("/")[2].removesuffix(".parquet")
-            if path != layout.image_table(shard):
-                continue
+        for shard, table in base_files(workspace).items():
             payload = payload or {"checkpoint": checkpoint_digest(resolve(self.model))}
-            tar = refs.get(layout.image_tar(shard))
-            yield Unit(shard, (ref,) if tar is None else (tar, ref), payload)
+            tar = tars.get(layout.image_tar(shard))
+            yield Unit(shard, (table,) if tar is None else (tar, table), payload)
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Embed one shard."""
@@ -60,20 +57,21 @@ class EmbedStage(Stage):
         stages = [cast(EmbedStage, stage) for stage, _ in parts]
         unit = parts[0][1]
         clips = [stage._load(its) for stage, (_, its) in zip(stages, parts, strict=True)]
-        samples = _samples(workspace, unit.name)
+        columns = columns_of(workspace, unit.name, (), ())
+        samples = read_samples(workspace, unit.name, ["text", "url"], columns)
         uids = samples["uid"].to_pylist()
         rows = {uid: row for row, uid in enumerate(uids)}
         if len(rows) < len(uids) or uids != sorted(uids):
-            path = layout.image_table(unit.name)
+            path = family_path(columns["uid"].family, unit.name)
             raise DataError(f"{workspace.url}/{path}: uids are not sorted and unique")
         with contextlib.ExitStack() as stack:
             tar = None
-            if len(unit.inputs) > 1 and any("image" in stage.model.modalities for stage in stages):
+            if any(len(its.inputs) > 1 for _, its in parts):
                 tar = stack.enter_context(workspace.local(layout.image_tar(unit.name)))
             results = embed(
                 [(clip, stage.model.modalities) for clip, stage in zip(clips, stages, strict=True)],
                 rows,
-                samples["caption"].to_pylist(),
+                samples["text"].to_pylist(),
                 tar,
                 decoders(clips[0].device, self.model.decode_workers),
             )
@@ -99,12 +97,14 @@ class EmbedStage(Stage):
             {
                 "uid": samples["uid"],
                 "image_path": samples["uid"],
-                "caption": samples["caption"],
+                "caption": samples["text"],
                 "url": samples["url"],
                 "similarity": result.similarity,
                 "reason": result.reason,
             }
         )
+        if len(self.model.modalities) == 1:
+            table = table.drop_columns(["similarity"])
         vectors = {"image": result.image, "text": result.text}
         files = [
             write_vectors(workspace, layout.embedding(self.alias, kind, shard), found)
@@ -126,12 +126,6 @@ class EmbedStage(Stage):
             same = False
         if not same:
             workspace.write_json(path, clip.facts)
-
-
-def _samples(workspace: Workspace, shard: str) -> pa.Table:
-    """uid, caption and url of the rows that have an image."""
-    table = workspace.read_table(layout.image_table(shard), ["uid", "caption", "url", "status"])
-    return table.filter(pc.equal(table["status"], "success")).drop_columns(["status"])
 
 
 def _outcome(outputs: tuple[FileRef, ...], result: Embedded, clip: Clip) -> Outcome:

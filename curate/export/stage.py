@@ -15,7 +15,7 @@ from curate.config.models import ExportSettings
 from curate.dataset import layout
 from curate.dataset.account import account, funnel_of, model_cards, step_of
 from curate.dataset.records import Record, RecordStore
-from curate.dataset.samples import columns_of, family_path, read_samples
+from curate.dataset.samples import BASES, base_family, columns_of, family_path, read_samples
 from curate.dataset.tars import TarWriter, images_of
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -64,8 +64,9 @@ class ExportStage(Stage):
         totals = counts["total"].to_numpy().astype(np.int64)
         refs = self._committed(workspace)
         number = -(-int(totals.sum()) // self.shard_size)
+        base = base_family(workspace)
         for i, pieces in enumerate(cut(counts["shard"].to_pylist(), totals, self.shard_size)):
-            paths = [path for piece in pieces for path in self._inputs(piece.shard)]
+            paths = [path for piece in pieces for path in self._inputs(piece.shard, base)]
             yield Unit(
                 layout.shard_name(i, number),
                 tuple(refs[path] for path in paths if path in refs),
@@ -75,9 +76,9 @@ class ExportStage(Stage):
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Write one output shard: tar, table, count."""
         pieces = [Piece(*row) for row in unit.payload["rows"]]
-        known = {ref.path for ref in unit.inputs}
+        known, base = {ref.path for ref in unit.inputs}, base_family(workspace)
         for piece in pieces:
-            for path in self._inputs(piece.shard):
+            for path in self._inputs(piece.shard, base):
                 if path not in known:
                     raise DataError(f"{workspace.url}/{path}: not committed by the stage that makes it")
         tar, stats = self._path(f"{unit.name}.tar"), self._path(f"{unit.name}_stats.json")
@@ -142,18 +143,18 @@ class ExportStage(Stage):
     def _path(self, name: str) -> str:
         return layout.export_file(self.experiment, name)
 
-    def _families(self) -> list[str]:
-        return ["images", *(f"embeddings/{m}" for m in self.models), *(f"scores/{s}" for s in self.scorers)]
+    def _families(self, base: str) -> list[str]:
+        return [base, *(f"embeddings/{m}" for m in self.models), *(f"scores/{s}" for s in self.scorers)]
 
-    def _inputs(self, shard: str) -> list[str]:
+    def _inputs(self, shard: str, base: str) -> list[str]:
         """Every file that an input shard brings to an output shard."""
         tar = [layout.image_tar(shard)] if self.tars else []
-        tables = [family_path(family, shard) for family in self._families()]
+        tables = [family_path(family, shard) for family in self._families(base)]
         return [*tar, layout.selection(self.experiment, shard), *tables]
 
     def _committed(self, workspace: Workspace) -> dict[str, FileRef]:
         store = RecordStore(workspace)
-        stages = ["download", f"filter/{self.experiment}"]
+        stages = [BASES[base_family(workspace)], f"filter/{self.experiment}"]
         stages += [f"embed/{m}" for m in self.models] + [f"score/{s}" for s in self.scorers]
         return {path: ref for stage in stages for path, ref in store.outputs(stage).items()}
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, family_path
+from curate.dataset.samples import BASES, Column, base_family, family_path
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
 from curate.filter.subset import SubsetWriter
@@ -57,7 +57,7 @@ class FilterStage(Stage):
         self.settings = settings_of(experiment)
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
-        """One unit, whose inputs are just the files that the rules read; none without images.
+        """One unit, whose inputs are just the files that the rules read; none without samples.
 
         Raises:
             UserError: a rule cannot be used.
@@ -65,14 +65,15 @@ class FilterStage(Stage):
         """
         store = RecordStore(workspace)
         families = Families(store)
-        shards = families.image_shards()
+        shards = families.shards()
         if not shards:
             return []
         columns = families.columns(workspace, shards[0], self.models, self.scorers)
         with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
             program = self._compile(connection, columns, families)
         inputs = []
-        used = {"images": "download"}
+        base = base_family(workspace)
+        used = {base: BASES[base]}
         used |= {columns[c].family: columns[c].stage for c in program.all_columns()}
         for family in sorted(used):
             inputs += [families.ref(used[family], family_path(family, s), self.name) for s in shards]
@@ -82,7 +83,7 @@ class FilterStage(Stage):
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Learn in one pass over the pool, judge in a second, shard by shard."""
-        prefix, suffix = family_path("images", "*").split("*")
+        prefix, suffix = family_path(base_family(workspace), "*").split("*")
         shards = tuple(
             sorted(
                 r.path.removeprefix(prefix).removesuffix(suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,10 @@ class IndexStage(Stage):
         plan = plan_rows(workspace, self.experiment, self.alias, shards, None)
         outputs = [self._write_uids(workspace, shards, plan)]
         facts: dict[str, Any] = {}
-        for modality in self.index.modalities:
-            kind, built = self._build(workspace, plan, modality, int(model["dim"]))
+        there = model.get("modalities", ["image", "text"])
+        questions = "text" if "text" in there else "image"
+        for modality in self._modalities(there):
+            kind, built = self._build(workspace, plan, modality, questions, int(model["dim"]))
             path = self._path(f"{modality}.index")
             with workspace.writing(path) as temporary:
                 save(built.index, temporary)
@@ -90,6 +92,7 @@ class IndexStage(Stage):
             "dim": int(model["dim"]),
             "rows": plan.rows,
             "left_out": dict(sorted(plan.left_out.items())),
+            "recall_asked_with": questions,
             "selection": unit.payload["selection"],
             "indices": facts,
         }
@@ -97,7 +100,19 @@ class IndexStage(Stage):
         total = plan.rows + sum(plan.left_out.values())
         return Outcome(tuple(outputs), total, plan.rows, dict(plan.left_out), {"indices": facts})
 
-    def _build(self, workspace: Workspace, plan: Plan, modality: str, dim: int) -> tuple[str, Built]:
+    def _modalities(self, there: Sequence[str]) -> list[str]:
+        """Those that are asked for, as far as the model has embedded them."""
+        found: list[str] = [m for m in self.index.modalities if m in there]
+        if not found:
+            raise UserError(
+                f"index.modalities: {' and '.join(self.index.modalities)} of '{self.alias}' is not embedded, "
+                f"only {' and '.join(there)}; see embed.models.{self.alias}.modalities"
+            )
+        return found
+
+    def _build(
+        self, workspace: Workspace, plan: Plan, modality: str, questions: str, dim: int
+    ) -> tuple[str, Built]:
         kind = self.index.type
         if kind == "auto":
             kind = index_type(plan.rows, dim, self.index.train_points)
@@ -105,10 +120,10 @@ class IndexStage(Stage):
         queries = min(QUERIES, (plan.rows + 9) // 10)
         asked, trained = sample_rows(plan, queries, self.index.train_points, self.index.seed)
         where = (workspace, self.experiment, self.alias)
-        texts = gather(*where, "text", plan, dim, asked)
+        asking = gather(*where, questions, plan, dim, asked)
         training = gather(*where, modality, plan, dim, trained if not index.is_trained else asked[:0])
-        own = asked if modality == "text" else np.full_like(asked, -1)
-        built = build(index, kind, training, blocks(*where, modality, plan, dim), Exact(texts, own))
+        own = asked if modality == questions else np.full_like(asked, -1)
+        built = build(index, kind, training, blocks(*where, modality, plan, dim), Exact(asking, own))
         return kind, built
 
     def _write_uids(self, workspace: Workspace, shards: dict[str, bool], plan: Plan) -> FileRef:
@@ -134,7 +149,7 @@ class IndexStage(Stage):
                 yield ref
 
     def _reads(self, family: str) -> bool:
-        """Texts are read in any case: recall is measured with them."""
+        """Texts are read in any case where there are any: recall is measured with them."""
         return family in ("metadata", "text_emb") or "image" in self.index.modalities
 
 

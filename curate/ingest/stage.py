@@ -37,8 +37,9 @@ class IngestStage(Stage):
     code_version = 1
     guarded = True
 
-    def __init__(self, settings: IngestSettings) -> None:
+    def __init__(self, settings: IngestSettings, images: bool = True) -> None:
         self.name = "ingest"
+        self.images = images
         self.shard_size = settings.shard_size
         self.settings = {"shard_size": settings.shard_size}
 
@@ -84,6 +85,8 @@ class IngestStage(Stage):
         spills, rows = self._spills(workspace)
         shards = self._shard_count(workspace, spills, rows)
         facts = {"shards": shards, "shard_size": self.shard_size, "spills": inputs_digest(spills)}
+        if not self.images:  # the candidates themselves are the samples
+            facts["images"] = False
         total = sum(r.rows_out for r in RecordStore(workspace).iterate(self.name) if not r.failed)
         workspace.write_if_changed(layout.DATASET, json_bytes({**facts, "candidates": total}))
 

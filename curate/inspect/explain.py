@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.samples import family_path
+from curate.dataset.samples import base_family, family_path
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -20,7 +20,8 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     """What every stage recorded about a uid.
 
     Returns:
-        ``uid``, ``shard`` and, as far as they exist, ``candidate``, ``image``, ``embeddings`` (by
+        ``uid``, ``shard`` and, as far as they exist, ``candidate``, ``image`` (no such key in a pool
+        without images), ``embeddings`` (by
         model), ``scores`` (by scorer), ``experiments`` (by name: the verdict of every rule and
         whether it was selected) and ``export`` (by name: key and tar).
 
@@ -39,9 +40,10 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     trail["candidate"] = _row(workspace, layout.candidates(shard), uid)
     if trail["candidate"] is None:
         return trail
-    trail["image"] = _row(workspace, layout.image_table(shard), uid)
-    if trail["image"] is None or trail["image"]["status"] != "success":
-        return trail
+    if base_family(workspace) == "images":
+        trail["image"] = _row(workspace, layout.image_table(shard), uid)
+        if trail["image"] is None or trail["image"]["status"] != "success":
+            return trail
     trail["embeddings"] = {
         m: row
         for m in config.embed.models

@@ -26,15 +26,8 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         )
         return
     _facts(say, "candidate", trail["candidate"], skip={"uid"})
-    image = trail.get("image")
-    if image is None:
-        say("[yellow]not downloaded yet[/]")
+    if "image" in trail and not _says_image(say, trail["image"]):
         return
-    if image["status"] != "success":
-        say(f"[red]✗[/] [bold]no image:[/] {image['reason']} ({escape(str(image['error_message']))})")
-        return
-    shown = ("width", "height", "original_width", "original_height", "sha256")
-    _facts(say, "image", {k: image[k] for k in shown if k in image}, skip=set())
     for model, row in trail.get("embeddings", {}).items():
         why = f" ({row['reason']})" if row.get("reason") else ""
         say(f"[bold]embedding {model}[/]  similarity {cell(row['similarity'])}{why}")
@@ -52,6 +45,19 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         if name in trail.get("export", {}):
             exported = trail["export"][name]
             say(f"  exported as {', '.join(exported['keys'])} in {', '.join(exported['tars'])}")
+
+
+def _says_image(say: Any, image: dict[str, Any] | None) -> bool:
+    """Whether there is one."""
+    if image is None:
+        say("[yellow]not downloaded yet[/]")
+        return False
+    if image["status"] != "success":
+        say(f"[red]✗[/] [bold]no image:[/] {image['reason']} ({escape(str(image['error_message']))})")
+        return False
+    shown = ("width", "height", "original_width", "original_height", "sha256")
+    _facts(say, "image", {k: image[k] for k in shown if k in image}, skip=set())
+    return True
 
 
 def _facts(say: Any, title: str, row: dict[str, Any], skip: set[str]) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.samples import base_family
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 
@@ -19,8 +20,8 @@ def connect(workspace: Workspace) -> tuple[duckdb.DuckDBPyConnection, dict[str, 
 
     Returns:
         The connection and, for each view, its columns: ``candidates``, ``images``,
-        ``embeddings_<model>``, ``scores_<scorer>``, ``selection_<experiment>``, ``samples`` (images
-        with every score joined by uid) and ``records``.
+        ``embeddings_<model>``, ``scores_<scorer>``, ``selection_<experiment>``, ``samples`` (images, or
+        candidates in a pool without, with every score joined by uid) and ``records``.
     """
     connection = duckdb.connect()
     scheme = ""
@@ -35,8 +36,9 @@ def connect(workspace: Workspace) -> tuple[duckdb.DuckDBPyConnection, dict[str, 
             f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{path}', union_by_name = true)"
         )
         views[view] = [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]
-    if "images" in views:
-        connection.execute(f"CREATE VIEW samples AS {_samples_sql(views)}")
+    base = base_family(workspace)
+    if base in views:
+        connection.execute(f"CREATE VIEW samples AS {_samples_sql(views, base)}")
         views["samples"] = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]
     connection.register("records", _records(workspace))
     views["records"] = ["stage", "unit", "rows_in", "rows_out", "seconds", "finished", "failed", "error"]
@@ -77,9 +79,12 @@ def _families(workspace: Workspace) -> Iterable[tuple[str, str]]:
         yield f"selection_{experiment}", layout.selection(experiment, "[0-9]*")
 
 
-def _samples_sql(views: dict[str, list[str]]) -> str:
-    """Images that are there, with the columns of every score and similarity beside them."""
-    columns = ["images.* EXCLUDE (caption, key, status, reason, error_message)", "images.caption AS text"]
+def _samples_sql(views: dict[str, list[str]], base: str) -> str:
+    """The samples, with the columns of every score and similarity beside them."""
+    columns, where = [f"{base}.*"], ""
+    if base == "images":
+        columns = ["images.* EXCLUDE (caption, key, status, reason, error_message)", "images.caption AS text"]
+        where = " WHERE images.status = 'success'"
     joins = []
     for view in views:
         if view.startswith("embeddings_"):
@@ -88,8 +93,8 @@ def _samples_sql(views: dict[str, list[str]]) -> str:
         elif view.startswith("scores_"):
             columns.append(f"{view}.* EXCLUDE (uid)")
             joins.append(view)
-    joined = " ".join(f"LEFT JOIN {view} ON {view}.uid = images.uid" for view in joins)
-    return f"SELECT {', '.join(columns)} FROM images {joined} WHERE images.status = 'success'"
+    joined = " ".join(f"LEFT JOIN {view} ON {view}.uid = {base}.uid" for view in joins)
+    return f"SELECT {', '.join(columns)} FROM {base} {joined}{where}"
 
 
 def _records(workspace: Workspace) -> pa.Table:

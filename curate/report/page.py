@@ -40,6 +40,9 @@ REASONS = {
     "not_selected": "dropped by the combination of rules",
     "missing_member": "the tar has no image for it",
     "no_text": "no alt text",
+    "not_stored": "the existing embeddings have no such row",
+    "bad_vector": "the stored vector is zero or not finite",
+    "conflicting_vectors": "several stored rows that do not agree",
     "no_url": "no URL",
     "bad_url": "the URL does not parse",
     "bad_scheme": "neither http nor https",
@@ -120,8 +123,9 @@ def _by_verb(steps: Sequence[Step]) -> dict[str, Step]:
 
 def _headline(facts: Facts) -> list[dict[str, Any]]:
     steps, found = _by_verb(facts.steps), facts.found
+    what = "images" if "download" in steps else "samples"
     numbers = [
-        ("kept", found.kept, f"{percent(found.kept / found.samples)} of the images" if found.samples else "")
+        ("kept", found.kept, f"{percent(found.kept / found.samples)} of the {what}" if found.samples else "")
     ]
     if "download" in steps:
         of = steps["download"].rows_in

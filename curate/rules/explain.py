@@ -13,6 +13,7 @@ from curate.config.base import fingerprint
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.samples import BASES, base_family
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -76,7 +77,7 @@ def verdict(
     shard = layout.shard_name(shard_of(uid, shards), shards)
     with open_judge(workspace, name, experiment, models, scorers) as judge:
         if shard not in judge.pool.shards:
-            raise UserError(f"{uid}: shard {shard}, where it would be, has no images")
+            raise UserError(f"{uid}: shard {shard}, where it would be, has no {base_family(workspace)}")
         samples = judge.pool.read(shard, judge.program.all_columns())
         row = samples.filter(pc.equal(samples["uid"], uid))
         if not row.num_rows:
@@ -110,9 +111,10 @@ def open_judge(
     """
     learned = _learned(workspace, name, experiment)
     families = Families(RecordStore(workspace))
-    shards = tuple(families.image_shards())
+    shards = tuple(families.shards())
     if not shards:
-        raise UserError(f"{workspace.url}: has no images; run download first")
+        base = base_family(workspace)
+        raise UserError(f"{workspace.url}: has no {base}; run {BASES[base]} first")
     columns = families.columns(workspace, shards[0], models, scorers)
     with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
         program = compile_experiment(name, experiment, columns, connection)

@@ -6,7 +6,7 @@ from typing import Any
 
 from curate.config.filters import Experiment
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, columns_of, family_path
+from curate.dataset.samples import Column, base_files, columns_of
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
 
@@ -31,11 +31,9 @@ class Families:
             self._outputs[stage] = self.store.outputs(stage)
         return self._outputs[stage]
 
-    def image_shards(self) -> list[str]:
-        """Names of the shards with a committed image table, in order."""
-        prefix, suffix = family_path("images", "*").split("*")
-        tables = (p for p in self.of("download") if p.startswith(prefix) and p.endswith(suffix))
-        return sorted(p.removeprefix(prefix).removesuffix(suffix) for p in tables)
+    def shards(self) -> list[str]:
+        """Names of the shards whose samples are known, in order."""
+        return list(base_files(self.store.workspace))
 
     def columns(
         self, workspace: Workspace, shard: str, models: tuple[str, ...], scorers: tuple[str, ...]

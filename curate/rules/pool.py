@@ -66,7 +66,7 @@ class Pool:
         """
         table = read_samples(self.workspace, shard, names, self.columns)
         parts = {"uid": table["uid"], **{n: self._clean(shard, n, table[n]) for n in names if n != "uid"}}
-        _check_order(self.workspace, shard, parts["uid"])
+        _check_order(self.workspace, shard, self.columns["uid"], parts["uid"])
         return pa.table(parts)
 
     def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
@@ -92,9 +92,10 @@ class Pool:
             if table.num_rows:
                 first = table["uid"][0].as_py()
                 if first <= last:
+                    base = self.columns["uid"]
                     raise DataError(
-                        f"{self.workspace.url}/{family_path('images', shard)}: begins with uid {first}, "
-                        f"which does not come after {last} of the shard before; download it again"
+                        f"{self.workspace.url}/{family_path(base.family, shard)}: begins with uid {first}, "
+                        f"which does not come after {last} of the shard before; run {base.stage} again"
                     )
                 last = table["uid"][-1].as_py()
             yield shard, table
@@ -137,11 +138,11 @@ def nan_to_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
-def _check_order(workspace: Workspace, shard: str, uids: pa.ChunkedArray) -> None:
+def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.ChunkedArray) -> None:
     if uids.null_count or (len(uids) > 1 and not pc.all(pc.less(uids[:-1], uids[1:])).as_py()):
         raise DataError(
-            f"{workspace.url}/{family_path('images', shard)}: its uids are not in ascending order "
-            "without repeats; download it again"
+            f"{workspace.url}/{family_path(column.family, shard)}: its uids are not in ascending order "
+            f"without repeats; run {column.stage} again"
         )
 
 

@@ -104,3 +104,9 @@ class Stage(ABC):
         before it gets here has it called by the next one.
         """
         return
+
+
+def in_one_pass(stages: Sequence[Stage]) -> None:
+    """Make the stages partners: each takes along those behind it."""
+    for i, stage in enumerate(stages):
+        stage.partners = tuple(stages[i + 1 :])

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.clip.vectors import Stored, Vectors, open_vectors, read_model
+from curate.clip.vectors import Stored, Vectors, fits, open_vectors, read_model
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import columns_of, need, read_samples
+from curate.dataset.samples import base_files, columns_of, need, read_samples
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 from curate.score.contract import Modality, PixelScorer, Scorer, Shard
@@ -44,10 +44,15 @@ def needs_of(
     Raises:
         UserError: an embedding of a model that is not defined.
     """
-    for alias, _ in scorer.vectors:
+    for alias, modality in scorer.vectors:
         if alias not in models:
             known = ", ".join(sorted(models)) or "none"
             raise UserError(f"{place}: no model named '{alias}' (defined: {known})")
+        if modality not in models[alias].modalities:
+            raise UserError(
+                f"{place}: needs {modality} embeddings of '{alias}', which are not made; add {modality} to "
+                f"embed.models.{alias}.modalities"
+            )
     wanted = {alias for alias, _ in scorer.vectors}
     from_scorers = []
     for column in scorer.columns:
@@ -64,13 +69,12 @@ def needs_of(
 def files_of(scorer: Scorer, needs: Needs, workspace: Workspace) -> Iterator[tuple[str, tuple[FileRef, ...]]]:
     """Shard and the files that the scorer reads of it, for the shards whose files are all committed."""
     store = RecordStore(workspace)
-    stages = ("download", *(f"embed/{a}" for a in needs.models), *(f"score/{s}" for s in needs.scorers))
-    refs = {path: ref for stage in stages for path, ref in store.outputs(stage).items()}
+    stages = [*(f"embed/{a}" for a in needs.models), *(f"score/{s}" for s in needs.scorers)]
     with_images = isinstance(scorer, PixelScorer)
-    for path, base in refs.items():
-        shard = path.rpartition("/")[2].removesuffix(".parquet")
-        if path != layout.image_table(shard):
-            continue
+    if with_images:
+        stages.append("download")
+    refs = {path: ref for stage in stages for path, ref in store.outputs(stage).items()}
+    for shard, base in base_files(workspace).items():
         wanted = [layout.image_tar(shard)] if with_images else []
         wanted += [layout.embedding_table(alias, shard) for alias in needs.models]
         wanted += [layout.embedding(alias, modality, shard) for alias, modality in scorer.vectors]
@@ -126,22 +130,23 @@ def _encoder(
     models: Mapping[str, ModelSettings], facts: Mapping[str, Mapping[str, Any]]
 ) -> Callable[[str, tuple[str, ...]], tuple[Vectors, float]]:
     def encode(alias: str, texts: tuple[str, ...]) -> tuple[Vectors, float]:
-        return _encode(models[alias], alias, facts[alias]["checkpoint"], texts)
+        about = (str(facts[alias]["checkpoint"]), int(facts[alias]["dim"]))
+        return _encode(models[alias], alias, about, texts)
 
     return encode
 
 
 @functools.lru_cache(maxsize=16)
 def _encode(
-    model: ModelSettings, alias: str, checkpoint: str, texts: tuple[str, ...]
+    model: ModelSettings, alias: str, about: tuple[str, int], texts: tuple[str, ...]
 ) -> tuple[Vectors, float]:
     """Texts with the very model that made the stored vectors, once per process."""
     from curate.clip.model import load
 
     clip = load(model)
-    if clip.checkpoint != checkpoint:
+    if not fits(clip.checkpoint, clip.dim, {"checkpoint": about[0], "dim": about[1]}):
         raise UserError(
-            f"embed.models.{alias}: the weights of '{model.model}' have changed since the images were "
-            "embedded; run `curate embed` again"
+            f"embed.models.{alias}: the weights of '{model.model}' ({clip.dim} dimensions) are not those of "
+            f"the embeddings ({about[1]} dimensions), or have changed since; run `curate embed` again"
         )
     return clip.encode_texts(texts), clip.logit_scale

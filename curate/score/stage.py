@@ -19,7 +19,7 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
-from curate.run.stage import Outcome, Stage, Unit
+from curate.run.stage import Outcome, Stage, Unit, in_one_pass
 from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard
 from curate.score.inputs import files_of, needs_of, open_shard, read_learned
 from curate.score.pixels import show_images
@@ -43,8 +43,8 @@ def score_stages(settings: ScoreSettings, embed: EmbedSettings) -> list[Stage]:
             ordered.append(LearnStage(name, settings.scorers[name], embed, stage.others))
         ordered.append(stage)
     pixels = [s for s in ordered if isinstance(s, ScoreStage) and isinstance(s.scorer, PixelScorer)]
-    for i, stage in enumerate(pixels):
-        stage.partners = tuple(other for other in pixels[i + 1 :] if other.gpu == stage.gpu)
+    for gpu in (False, True):
+        in_one_pass([stage for stage in pixels if stage.gpu is gpu])
     return ordered
 
 

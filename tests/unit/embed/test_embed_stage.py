@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from rich.console import Console
+
 from curate.clip.vectors import open_vectors
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.samples import columns_of
 from curate.dataset.workspace import Workspace
+from curate.embed import encoding
 from curate.embed.stage import EmbedStage
 from curate.errors import DataError, UserError
+from curate.run.engine import Engine
 from curate.run.plan import make_plan
+from curate.run.stage import in_one_pass
 from tests.unit.embed.clip_shards import (
+    SYNCHRONOUS,
     FakeDownload,
     dataset,
     image_table,
@@ -192,3 +200,62 @@ def test_the_layout_is_clip_retrievals(tmp_path: Path, tiny: Path, fixtures_dir:
     image, text = (np.load(theirs / k / f"{k}_0.npy").astype(np.float32) for k in ("img_emb", "text_emb"))
     cosines = (image * text).sum(axis=1)
     assert np.flatnonzero(cosines >= 0.30).tolist() == [0, 1, 2, 3, 5, 6, 8]
+
+
+def test_several_models_share_a_pass_and_change_nothing(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = save_clip(tmp_path / "other", seed=5)
+    decoded: list[int] = []
+    real = encoding.Decoders.prepare
+
+    def counted(self: Any, path: str, spans: Any, targets: Any) -> Any:
+        decoded.extend(row for row, _, _ in spans)
+        return real(self, path, spans, targets)
+
+    monkeypatch.setattr(encoding.Decoders, "prepare", counted)
+    digests = []
+    for name in ("apart", "together"):
+        space = Workspace(str(tmp_path / name))
+        dataset(space, samples(20), shards=2)
+        stages = [
+            EmbedStage("m", settings_of(tiny)),
+            EmbedStage("exact", settings_of(tiny, preprocess="exact")),
+            EmbedStage("other", settings_of(other, batch_size=5)),
+        ]
+        decoded.clear()
+        if name == "together":
+            in_one_pass(stages)
+        Engine(space, SYNCHRONOUS, Console(quiet=True)).run(stages)
+        digests.append([(p, r.digest) for s in stages for p, r in RecordStore(space).outputs(s.name).items()])
+        assert len(decoded) == 20 * (3 if name == "apart" else 1)
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 3 * 2 * 3
+
+
+@pytest.mark.parametrize(("kind", "other"), [("image", "text"), ("text", "image")])
+def test_one_modality_only(tmp_path: Path, tiny: Path, kind: str, other: str) -> None:
+    space = Workspace(str(tmp_path))
+    rows: list[tuple[str, str | None, str]] = list(samples(6))
+    rows[1] = (rows[1][0], "", rows[1][2])
+    images = [(r[0], jpeg(i)) for i, r in enumerate(rows)]
+    images[3] = (rows[3][0], b"broken")
+    run_stage(space, FakeDownload({"00000": (image_table(rows), tar_of(images))}))
+    run_stage(space, EmbedStage("m", settings_of(tiny, modalities=[kind])))
+    assert [r["reason"] for r in table(space)] == [
+        {("text", 1): "no_text", ("image", 3): "decode_error"}.get((kind, i)) for i in range(6)
+    ]
+    assert "similarity" not in table(space)[0]
+    assert np.isfinite(vectors(space, kind)).all(axis=1).sum() == 5
+    assert not space.exists(layout.embedding("m", other, "00000"))
+    assert "m_similarity" not in columns_of(space, "00000", ["m"], [])
+
+
+def test_captions_that_do_not_fit_are_cut_and_counted(tmp_path: Path, tiny: Path) -> None:
+    space = Workspace(str(tmp_path))
+    rows = samples(4, caption="a picture of thing {} " + "and of another thing " * 40)
+    run_stage(space, FakeDownload({"00000": (image_table(rows), tar_of([(r[0], jpeg(1)) for r in rows]))}))
+    run_stage(space, EmbedStage("m", settings_of(tiny)))
+    (record,) = RecordStore(space).iterate("embed/m")
+    assert record.stats["captions_that_fill_the_context"] == 4
+    assert record.rows_out == 4

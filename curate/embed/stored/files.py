@@ -1,0 +1,146 @@
+"""Which files a source of embeddings has, and which of them belong together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from curate.config.models import ModelSettings
+from curate.dataset.workspace import FileRef
+from curate.errors import UserError
+
+_REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_NUMBERED = re.compile(r"^(img_emb|text_emb|metadata)_(\d+)\.(npy|parquet)$")
+_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table and the arrays whose rows are its rows.
+
+    A ref's path is an absolute path or URL, its digest the size and what the filesystem says of the last
+    change: it costs a stat and differs when the file was replaced.
+    """
+
+    metadata: FileRef
+    vectors: Mapping[str, FileRef]
+    """Modality → its file."""
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """Its files, each once: both arrays of an ``.npz`` are in one."""
+        return tuple(dict.fromkeys((self.metadata, *self.vectors.values())))
+
+
+def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The filesystem of a path or URL and its path there. Options are for remote stores only."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **(options if _REMOTE.match(url) else {}))
+    except (ValueError, ImportError, TypeError) as error:
+        raise UserError(f"cannot open '{url}': {error}") from None
+    return fs, str(path)
+
+
+def find_parts(settings: ModelSettings, place: str) -> list[Part]:
+    """All parts of a source, in order of their names, numbers by value (``_2`` before ``_10``).
+
+    Args:
+        settings: a model with ``source`` and ``format``.
+        place: the config key, for messages.
+
+    Raises:
+        UserError: nothing is there, or a file lacks those that go with it.
+    """
+    files: dict[str, FileRef] = {}
+    for pattern in settings.source:
+        found = dict(_listed(pattern, settings.storage_options, place))
+        if not found:
+            raise UserError(f"{place}.source: '{pattern}' has no .npy, .npz or .parquet file")
+        files |= found
+    if settings.format == "datacomp":
+        return _archives(files, settings, place)
+    return _folders(files, settings.modalities, place)
+
+
+def _listed(pattern: str, options: Mapping[str, Any], place: str) -> Iterator[tuple[str, FileRef]]:
+    """URL → ref of the files that a pattern names; a folder stands for all below it."""
+    fs, path = open_fs(pattern, options)
+    try:
+        if fs.isdir(path):
+            infos = list(fs.find(path, detail=True).values())
+        elif any(sign in path for sign in "*?[") and not fs.exists(path):
+            matches = fs.glob(path, detail=True).values()
+            infos = [info for info in matches if info["type"] == "file"]
+            for info in matches:
+                if info["type"] == "directory":
+                    infos += fs.find(info["name"], detail=True).values()
+        else:
+            infos = [fs.info(path)]
+    except FileNotFoundError:
+        raise UserError(f"{place}.source: '{pattern}': no such file or folder") from None
+    except OSError as error:
+        raise UserError(f"{place}.source: '{pattern}' cannot be listed: {error}") from None
+    for info in infos:
+        ref = _ref(fs, info)
+        name = ref.path.rpartition("/")[2]
+        if name.endswith((".npy", ".npz", ".parquet")) and not name.startswith((".", "_")):
+            yield ref.path, ref
+
+
+def _ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
+    name, size = str(info["name"]), int(info.get("size") or 0)
+    changed = next((info[key] for key in _CHANGED if info.get(key)), "")
+    url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))
+    return FileRef(url, size, f"{size}-{changed}")
+
+
+def _folders(files: Mapping[str, FileRef], modalities: Sequence[str], place: str) -> list[Part]:
+    """clip-retrieval: files of one number under one folder, whatever their own folders are called."""
+    kinds = {modality: {"image": "img_emb", "text": "text_emb"}[modality] for modality in modalities}
+    groups: dict[tuple[str, int], dict[str, FileRef]] = {}
+    for url, ref in files.items():
+        folder, _, name = url.rpartition("/")
+        match = _NUMBERED.match(name)
+        if match is None or (match[1] == "metadata") != (match[3] == "parquet"):
+            continue
+        group = groups.setdefault((folder.rpartition("/")[0], int(match[2])), {})
+        if match[1] in group:
+            raise UserError(f"{place}.source: {group[match[1]].path} and {url} are both number {match[2]}")
+        group[match[1]] = ref
+    parts = []
+    for (root, number), group in sorted(groups.items()):
+        if group.keys() == {"metadata"}:  # as clip-retrieval puts beside an index
+            continue
+        for kind in (*kinds.values(), "metadata"):
+            if kind not in group:
+                have = ", ".join(sorted(ref.path for ref in group.values()))
+                raise UserError(
+                    f"{place}.source: {root}: number {number} has no {kind} file (there is {have}); give the "
+                    "folder that holds img_emb, text_emb and metadata, or `modalities: [image]`"
+                )
+        parts.append(Part(group["metadata"], {m: group[kind] for m, kind in kinds.items()}))
+    if not parts:
+        raise UserError(f"{place}.source: no img_emb_<n>.npy among {len(files):,} files; is it `datacomp`?")
+    return parts
+
+
+def _archives(files: Mapping[str, FileRef], settings: ModelSettings, place: str) -> list[Part]:
+    """DataComp: an ``.npz`` and the ``.parquet`` of the same name beside it."""
+    parts = []
+    for url in sorted(url for url in files if url.endswith(".npz")):
+        beside = url.removesuffix(".npz") + ".parquet"
+        table = files.get(beside)
+        if table is None:
+            fs, path = open_fs(beside, settings.storage_options)
+            if not fs.isfile(path):
+                raise UserError(f"{place}.source: {url} has no {beside.rpartition('/')[2]} beside it")
+            table = _ref(fs, fs.info(path))
+        parts.append(Part(table, dict.fromkeys(settings.modalities, files[url])))
+    if not parts:
+        raise UserError(f"{place}.source: no .npz among {len(files):,} files; is it `clip_retrieval`?")
+    return parts
