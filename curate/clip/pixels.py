@@ -102,10 +102,7 @@ class Preparation:
 
     def _resized(self, image: Image.Image) -> Prepared:
         height, width = self.size
-        if self.resize_mode == "squash":
-            target = self.size
-        else:
-            target = _shortest(image.size, height)
+        target = self.size if self.resize_mode == "squash" else _shortest(image.size, height)
         pixels = torch.from_numpy(np.array(image))
         if target != (image.height, image.width):
             mode = "bilinear" if self.interpolation == "bilinear" else "bicubic"

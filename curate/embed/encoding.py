@@ -196,12 +196,12 @@ def _decoded(future: Future[list[int]]) -> list[int]:
         return future.result()
     except BrokenProcessPool as error:
         forget_broken(error)
-        raise DataError("a process that decodes images died (out of memory?); the shard is tried again") from None
+        raise DataError(
+            "a process that decodes images died (out of memory?); the shard is tried again"
+        ) from None
 
 
-def _texts(
-    clip: Clip, captions: Sequence[str | None], rows: Rows, pool: Decoders
-) -> tuple[Vectors, int]:
+def _texts(clip: Clip, captions: Sequence[str | None], rows: Rows, pool: Decoders) -> tuple[Vectors, int]:
     """Text vectors (n, dim) of the given rows, and how many captions fill the context."""
     out = np.full((len(captions), clip.dim), np.nan, np.float32)
     texts = [captions[row] or "" for row in rows.tolist()]

@@ -18,7 +18,7 @@ from curate.config.base import Settings
 from curate.config.scorers import CategoriesScorer
 from curate.config.scorers.classifiers import Label
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks, known_rows
+from curate.score.contract import Columns, ColumnScorer, Shard, blocks, known_rows, taken
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -67,7 +67,7 @@ class Categories(ColumnScorer):
         centres = centres_of(encoded, [len(prompts) for prompts in self.prompts.values()])
         scale = self.settings.logit_scale or scale
         parts = [
-            categorize(vectors[part], centres, scale)
+            categorize(taken(vectors, part), centres, scale)
             for part in blocks(len(vectors), self.settings.batch_rows)
         ] or [categorize(vectors, centres, scale)]
         best, probability, margin = (

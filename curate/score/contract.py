@@ -7,6 +7,7 @@ facts, so that another file under the same name redoes the scores.
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -113,6 +114,22 @@ class PixelScorer(Scorer):
 def blocks(rows: int, size: int) -> list[slice]:
     """Consecutive slices of at most ``size`` rows."""
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def release(vectors: npt.NDArray[Any]) -> None:
+    """Give back the memory of what has been read of a mapped array; reading on maps it again.
+
+    Without it the resident memory of a pass over a large shard grows to the size of its file.
+    """
+    if isinstance(vectors.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        vectors.base.madvise(mmap.MADV_DONTNEED)
+
+
+def taken(vectors: npt.NDArray[Any], rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """A copy of some rows of an array (n, dim); memory of a mapped file is given back."""
+    block = np.array(vectors[rows])
+    release(vectors)
+    return block
 
 
 def known_rows(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.config.scorers import ZeroShotScorer
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks
+from curate.score.contract import Columns, ColumnScorer, Shard, blocks, taken
 from curate.score.prompts import prompts_of
 
 Floats = npt.NDArray[np.floating]
@@ -47,7 +47,7 @@ class ZeroShot(ColumnScorer):
         positive, negative = np.split(encoded, [len(self.prompts.positive)])
         scale = self.settings.logit_scale or scale
         parts = blocks(len(vectors), self.settings.batch_rows)
-        tagged = joined([tag_images(vectors[part], positive, negative, scale) for part in parts])
+        tagged = joined([tag_images(taken(vectors, p), positive, negative, scale) for p in parts])
         missing = tagged.top < 0
         return {
             "score": pa.array(tagged.score, mask=missing),

@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ BUSY_GOAL = 0.95
 FORWARD_GOAL = 0.90
 COSINE = {"cuda": 0.999, "cpu": 0.9999}
 WORDS = (
-    "a the of with and red blue old new photo woman man house vintage black white wooden table kitchen wedding "
-    "dress shoes car engine garden flower sunset beach mountain river portrait design logo poster illustration "
-    "vector handmade leather bag set free shipping size large small 2019 inch stock image view city street night"
-).split()
+    "a the of with and red blue old new photo woman man house vintage black white wooden table kitchen "
+    "wedding dress shoes car engine garden flower sunset beach mountain river portrait design logo "
+    "poster illustration vector handmade leather bag set free shipping size large small 2019 inch stock "
+    "image view city street night "
+)
 
 
 # ---- the input ---------------------------------------------------------------------------------------------
@@ -61,7 +63,9 @@ def jpegs(side: int) -> list[bytes]:
         picture = np.zeros((height, width, 3), np.float32)
         for cells, weight in ((4, 0.5), (16, 0.3), (64, 0.2)):
             coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
-            picture += weight * np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+            picture += weight * np.asarray(
+                coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32
+            )
         stream = io.BytesIO()
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=92)
         bank.append(stream.getvalue())
@@ -70,7 +74,7 @@ def jpegs(side: int) -> list[bytes]:
 
 def caption(rng: np.random.Generator) -> str:
     """About nine words, sometimes many more, as alt texts have."""
-    return " ".join(rng.choice(WORDS, max(1, int(rng.lognormal(2.2, 0.6)))))
+    return " ".join(rng.choice(WORDS.split(), max(1, int(rng.lognormal(2.2, 0.6)))))
 
 
 def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
@@ -78,12 +82,12 @@ def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
     import pyarrow as pa
 
     from curate.dataset import layout
+    from curate.dataset.records import RecordStore
     from curate.dataset.tars import TarWriter
     from curate.dataset.uid import uid_of
     from curate.dataset.workspace import Workspace, ref_of
     from curate.run.engine import run_unit
     from curate.run.plan import make_plan
-    from curate.dataset.records import RecordStore
     from curate.run.stage import Outcome, Stage, Unit
 
     bank, rng = jpegs(side), np.random.default_rng(1)
@@ -95,7 +99,7 @@ def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
 
     class Made(Stage):
         name = "download"
-        settings: dict[str, Any] = {}
+        settings = MappingProxyType({})
 
         def units(self, workspace: Workspace) -> list[Unit]:
             return [Unit(shard) for shard in parts]
@@ -112,7 +116,9 @@ def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
                 ref = ref_of(temporary, path)
             uids, texts, urls = zip(*part, strict=True)
             table = pa.table({"uid": uids, "url": urls, "caption": texts, "status": ["success"] * len(part)})
-            return Outcome((ref, workspace.write_table(layout.image_table(unit.name), table)), len(part), len(part))
+            return Outcome(
+                (ref, workspace.write_table(layout.image_table(unit.name), table)), len(part), len(part)
+            )
 
     workspace = Workspace(str(folder / "work"))
     stage = Made()
@@ -161,13 +167,20 @@ def plain_loop(workspace: str, name: str, checkpoint: str, batch_size: int, work
     tars = sorted(str(p) for p in (Path(workspace) / "images").glob("*.tar"))
     dataset = wds.WebDataset(tars, shardshuffle=False).map(ready)
     loader = torch.utils.data.DataLoader(
-        dataset, batch_size, num_workers=min(workers, len(tars)), pin_memory=device == "cuda", prefetch_factor=2
+        dataset,
+        batch_size,
+        num_workers=min(workers, len(tars)),
+        pin_memory=device == "cuda",
+        prefetch_factor=2,
     )
     cast = torch.autocast("cuda", torch.float16) if device == "cuda" else contextlib.nullcontext()
     images, texts, keys = [], [], []
     with torch.no_grad(), cast:
         for batch in loader:
-            for tower, rows, kept in ((model.encode_image, "image", images), (model.encode_text, "tokens", texts)):
+            for tower, rows, kept in (
+                (model.encode_image, "image", images),
+                (model.encode_text, "tokens", texts),
+            ):
                 features = tower(batch[rows].to(device))
                 features /= features.norm(dim=-1, keepdim=True)
                 kept.append(features.cpu().to(torch.float16).numpy())
@@ -254,7 +267,9 @@ def floor(name: str, checkpoint: str, options: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = open_clip.create_model(name, pretrained=checkpoint, device=device).eval()
     size = options.batch_size or (256 if device == "cuda" else 16)
-    side = model.visual.image_size[0] if isinstance(model.visual.image_size, tuple) else model.visual.image_size
+    side = (
+        model.visual.image_size[0] if isinstance(model.visual.image_size, tuple) else model.visual.image_size
+    )
     pixels = torch.randn(size, 3, side, side, device=device)
     tokens = open_clip.get_tokenizer(name)(["a photo of a dog in the park"] * size).to(device)
     cast = torch.autocast("cuda", torch.float16) if device == "cuda" else contextlib.nullcontext()
@@ -294,11 +309,21 @@ def busy() -> Iterator[list[float]]:
     if shutil.which("nvidia-smi") is None:
         yield samples
         return
-    command = ["nvidia-smi", "-i", "0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    command = [
+        "nvidia-smi",
+        "-i",
+        "0",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+        "-lms",
+        "200",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = process.stdout
-        thread = threading.Thread(target=lambda: samples.extend(float(x) for x in lines if x.strip().isdigit()))
+        thread = threading.Thread(
+            target=lambda: samples.extend(float(x) for x in lines if x.strip().isdigit())
+        )
         thread.start()
         try:
             yield samples
@@ -329,8 +354,13 @@ def agreement(workspace: str, alias: str, plain: Path) -> float:
             import pyarrow.parquet as pq
 
             shard = file.stem.rpartition("_")[2]
-            uids = pq.read_table(file.parents[1] / "metadata" / f"metadata_{shard}.parquet")["uid"].to_pylist()
-            mine, other = np.load(file).astype(np.float32), theirs[[place[u] for u in uids]].astype(np.float32)
+            uids = pq.read_table(file.parents[1] / "metadata" / f"metadata_{shard}.parquet")[
+                "uid"
+            ].to_pylist()
+            mine, other = (
+                np.load(file).astype(np.float32),
+                theirs[[place[u] for u in uids]].astype(np.float32),
+            )
             norms = np.linalg.norm(mine, axis=1) * np.linalg.norm(other, axis=1)
             worst = min(worst, float(((mine * other).sum(axis=1) / norms).min()))
     return worst
@@ -382,7 +412,9 @@ def passed(name: str, found: dict[str, Any]) -> bool:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", help="architectures of open_clip")
     parser.add_argument("--pairs", type=int, help="default 100,000 on a GPU, 1,024 on a CPU")
     parser.add_argument("--shard-size", type=int, help="default 10,000 on a GPU, 256 on a CPU")
@@ -429,7 +461,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
         folder = Path(scratch)
         print(f"making {options.pairs:,} pairs", file=sys.stderr)
-        workspace = make_input(folder, options.pairs, options.shard_size or (10_000 if cuda else 256), options.side)
+        workspace = make_input(
+            folder, options.pairs, options.shard_size or (10_000 if cuda else 256), options.side
+        )
         found = {name: measure(name, workspace, folder, options) for name in models}
     device = torch.cuda.get_device_name() if cuda else f"{os.cpu_count()} CPU cores"
     result = {

@@ -15,7 +15,7 @@ import yaml
 from curate.config.scorers.heads import PromptThresholdsScorer
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks, known_rows
+from curate.score.contract import Columns, ColumnScorer, Shard, blocks, known_rows, taken
 from curate.score.heads.head import TILE
 
 SPECIAL = "special"
@@ -100,7 +100,7 @@ def judge_prompts(
     count = len(listed.special)
     tile = np.zeros((TILE, prompts.shape[0]))
     for part in blocks(n, TILE):
-        block = vectors[part].astype(np.float32).astype(np.float64)
+        block = taken(vectors, part).astype(np.float32).astype(np.float64)
         known = known_rows(block) & (np.abs(block).sum(axis=1) > 0)
         tile[:] = 0.0
         tile[: len(block)][known] = block[known] / np.linalg.norm(block[known], axis=1, keepdims=True)

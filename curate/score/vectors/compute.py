@@ -9,10 +9,8 @@ exact: both are multiples of 2**-24, so 53 bits hold every partial sum.
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from curate.errors import UserError
-from curate.score.contract import blocks
+from curate.score.contract import blocks, taken
 
 ROWS = 8192
 """Rows of a shard that are compared at once."""
@@ -56,15 +54,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def release(vectors: npt.NDArray[Any]) -> None:
-    """Give back the memory of what has been read of a mapped array; reading on maps it again.
-
-    Without it the resident memory of a pass over a large shard grows to the size of its file.
-    """
-    if isinstance(vectors.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        vectors.base.madvise(mmap.MADV_DONTNEED)
-
-
 def row_blocks(
     vectors: npt.NDArray[np.floating], device: torch.device, size: int = ROWS
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
@@ -83,8 +72,7 @@ def tensor_of(
     vectors: npt.NDArray[np.floating], part: slice, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One block: float32 (b, dim), zero where there is no embedding, and bool (b,)."""
-    block = torch.from_numpy(np.array(vectors[part])).to(device).to(torch.float32)
-    release(vectors)
+    block = torch.from_numpy(taken(vectors, part)).to(device).to(torch.float32)
     known = torch.isfinite(block).all(dim=1)
     if not bool(known.all()):
         block[~known] = 0

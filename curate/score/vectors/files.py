@@ -27,8 +27,8 @@ from curate.clip.vectors import STORED
 from curate.config.base import fingerprint
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.contract import Modality, blocks
-from curate.score.vectors.compute import COLS, Chunk, release
+from curate.score.contract import Modality, blocks, taken
+from curate.score.vectors.compute import COLS, Chunk
 
 Arrays = Sequence[npt.NDArray[np.floating]]
 
@@ -145,8 +145,7 @@ def normal_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> It
     first = 0
     for array in arrays:
         for part in blocks(len(array), COLS):
-            block = torch.from_numpy(np.array(array[part])).to(device).double()
-            release(array)
+            block = torch.from_numpy(taken(array, part)).to(device).double()
             length = torch.linalg.vector_norm(block, dim=1, keepdim=True)
             usable = torch.isfinite(length[:, 0]) & (length[:, 0] > 0)
             block[~usable] = 0

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from curate.clip.vectors import Stored
 from curate.dataset.uid import halves
-from curate.score.contract import Modality, OpenShard, blocks, known_rows
-from curate.score.vectors.compute import release
+from curate.score.contract import Modality, OpenShard, blocks, known_rows, taken
 
 Words = npt.NDArray[np.uint64]
 BLOCK = 8192
@@ -102,9 +101,7 @@ class _Kept:
     def offer(self, uids: Words, hashes: Words, first: int, stored: Sequence[Stored]) -> None:
         """Rows ``first``… of a shard, at most BLOCK of them."""
         near = np.arange(len(uids)) if self.limit is None else np.flatnonzero(hashes <= self.limit)
-        read = [np.array(vectors[first + near]) for vectors in stored]
-        for vectors in stored:
-            release(vectors)
+        read = [taken(vectors, first + near) for vectors in stored]
         known = np.logical_and.reduce([known_rows(vectors) for vectors in read])
         near = near[known]
         here = slice(self.rows, self.rows + len(near))

@@ -81,7 +81,9 @@ def multilingual(folder: Path, dim: int) -> Path:
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     inner = folder / "bert"
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(inner)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
+        inner
+    )
     config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=32)  # fmt: skip
     BertModel(config).save_pretrained(inner)
@@ -106,12 +108,12 @@ def test_texts_through_a_sentence_transformers_model(tmp_path: Path, tiny: Path)
 def test_a_text_model_of_another_space_is_refused(tmp_path: Path, tiny: Path) -> None:
     folder = multilingual(tmp_path, dim=24)
     clip = load(settings_of(tiny, text_model=str(folder)))
-    with pytest.raises(UserError, match="24 dimensions; the images of .* have 32"):
+    with pytest.raises(UserError, match=r"24 dimensions; the images of .* have 32"):
         clip.encode_captions(["a red dog"])
 
 
 def test_a_text_model_that_is_not_there(tmp_path: Path, tiny: Path) -> None:
-    with pytest.raises(UserError, match="text_model '.*nothing'"):
+    with pytest.raises(UserError, match=r"text_model '.*nothing'"):
         load(settings_of(tiny, text_model=str(tmp_path / "nothing")))
 
 

@@ -69,7 +69,9 @@ def test_long_and_foreign_names(form: int) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_damage_anywhere_never_raises(data: st.DataObject) -> None:
-    raw = bytearray(archive([("a.jpg", b"1" * 600), ("b.jpg", b"2" * 10)], tarfile.USTAR_FORMAT, folders=True))
+    raw = bytearray(
+        archive([("a.jpg", b"1" * 600), ("b.jpg", b"2" * 10)], tarfile.USTAR_FORMAT, folders=True)
+    )
     for _ in range(data.draw(st.integers(1, 5))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     for key, content in by_spans(bytes(raw)):

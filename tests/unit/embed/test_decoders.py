@@ -3,20 +3,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 from curate.clip.model import load
+from curate.dataset.tars import image_spans
 from curate.embed import decoders as module
 from curate.embed.blocks import Blocks
 from curate.embed.decoders import Decoders
 from curate.embed.encoding import embed
-from curate.dataset.tars import image_spans
 from curate.errors import DataError
 from tests.unit.embed.clip_shards import jpeg, samples, settings_of, tar_of
 
@@ -48,7 +48,9 @@ def test_processes_and_threads_give_the_same_bytes(
 ) -> None:
     tar, uids, captions = shard(tmp_path)
     clip = load(settings_of(tiny))
-    (one,), (two,) = (embed([(clip, ("image", "text"))], uids, captions, tar, p) for p in (processes, threads))
+    (one,), (two,) = (
+        embed([(clip, ("image", "text"))], uids, captions, tar, p) for p in (processes, threads)
+    )
     assert one.image is not None
     assert two.image is not None
     assert one.image.tobytes() == two.image.tobytes()
@@ -63,7 +65,7 @@ def test_blocks_are_used_again(tmp_path: Path, tiny: Path, processes: Decoders) 
 
     def descriptors() -> int:
         embed([(clip, ("image",))], uids, captions, tar, processes)
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     assert descriptors() == descriptors() == descriptors()
 
@@ -101,7 +103,7 @@ def test_decoding_processes_end_with_their_parent(tmp_path: Path) -> None:
         assert len(children) == 2
         parent.kill()
         parent.wait()
-        gone, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive
 
 

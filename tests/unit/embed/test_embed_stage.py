@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
 from rich.console import Console
 
 from curate.clip.vectors import open_vectors

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 from curate.clip.vectors import map_npy
 from curate.dataset import layout
 from curate.errors import ConfigError, UserError
-from curate.score.stage import read_learned
+from curate.score.contract import release
+from curate.score.inputs import read_learned
+from curate.score.stage import LearnStage
 from curate.score.vectors import compute
-from curate.score.vectors.compute import release, row_blocks
+from curate.score.vectors.compute import row_blocks
 from curate.score.vectors.negclip import Pool as Reference
 from curate.score.vectors.negclip import batches, negclip
 from curate.score.vectors.sample import draw, find, hash_words, words_of
-from tests.unit.score.vector_shards import Pool, settings, unit
+from tests.unit.score.vector_shards import EMBED, Pool, settings, unit
 
 CPU = torch.device("cpu")
 
@@ -181,15 +184,12 @@ def test_the_sample_is_the_smallest_hashes(
     monkeypatch.setattr("curate.score.vectors.sample.BLOCK", 8)
     pool = Pool(tmp_path, 60, 3)
     made = settings(n={"type": "negclip", "model": "m", "batch_size": 2})
-    from curate.score.stage import LearnStage
-    from tests.unit.score.vector_shards import EMBED
-
     stage = LearnStage("n", made["n"], EMBED)
     found = draw(
         pool.shards, lambda shard: stage.open(pool.workspace, shard, {}), stage.scorer.vectors, size, seed=5
     )
     complete = [i for i in range(60) if i not in (3, 7)]
-    words = words_of(__import__("pyarrow").array(pool.uids))
+    words = words_of(pa.array(pool.uids))
     hashes = hash_words(words, 5)
     expected = sorted(complete, key=lambda i: int(hashes[i]))[:size]
     assert np.array_equal(found.uids, words[expected])

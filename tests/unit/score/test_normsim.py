@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from curate.config.scorers import NormSimScorer
 from curate.errors import ConfigError, UserError
+from curate.score.scorers import scorer_of
 from curate.score.vectors.files import find_vectors, normal_chunks
 from curate.score.vectors.normsim import normsim_2, normsim_inf, second_moments
 from tests.unit.score.vector_shards import DIM, WEIGHTS, Pool, settings, unit
@@ -164,8 +165,6 @@ def test_files_that_are_no_vectors_are_refused(tmp_path: Path) -> None:
 def test_other_targets_under_the_same_name_are_other_settings(tmp_path: Path) -> None:
     path = tmp_path / "t.npy"
     facts = {"type": "normsim", "model": "m", "targets": str(path)}
-    from curate.score.scorers import scorer_of
-
     np.save(path, np.ones((3, DIM)))
     before = scorer_of("a", settings(a=facts)["a"]).facts
     np.save(path, np.ones((4, DIM)))

@@ -12,8 +12,10 @@ import pytest
 from curate.dataset.records import RecordStore
 from curate.errors import ConfigError, UserError
 from curate.score.scorers import scorer_of
+from curate.score.stage import ScoreStage
 from curate.score.table import read_range
-from tests.unit.score.vector_shards import Pool, settings
+from tests.unit.embed.clip_shards import run_stage
+from tests.unit.score.vector_shards import EMBED, Pool, settings
 
 
 def write(path: Path, uids: list[str], **columns: Any) -> str:
@@ -126,10 +128,6 @@ def test_other_bytes_are_other_scores(tmp_path: Path) -> None:
 def test_a_file_that_changes_under_way_is_refused(tmp_path: Path) -> None:
     pool = Pool(tmp_path / "w", 4, 1)
     path = write(tmp_path / "a.parquet", pool.uids, v=[1.0] * 4)
-    from curate.score.stage import ScoreStage
-    from tests.unit.embed.clip_shards import run_stage
-    from tests.unit.score.vector_shards import EMBED
-
     stage = ScoreStage("t", settings(t={"type": "table", "paths": path, "columns": ["v"]})["t"], EMBED)
     write(tmp_path / "a.parquet", pool.uids, v=[2.0] * 4, more=[1] * 4)
     with pytest.raises(UserError, match="has changed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class Pool:
     def run(self, made: dict[str, ScorerSettings]) -> None:
         config = check({"embed": {"models": {"m": {"model": "demo"}}}, "score": {"scorers": {}}})
         for stage in score_stages(config.score.model_copy(update={"scorers": made}), config.embed):
-            run_stage(self.workspace, stage)
+            run_stage(self.workspace, pickle.loads(pickle.dumps(stage)))  # as a worker gets it
 
     def column(self, scorer: str, column: str) -> list[Any]:
         """A column of all samples in uid order."""
