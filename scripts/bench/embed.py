@@ -416,7 +416,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", help="architectures of open_clip")
-    parser.add_argument("--pairs", type=int, help="default 100,000 on a GPU, 1,024 on a CPU")
+    parser.add_argument("--pairs", type=int, help="default 100,000 on a GPU, 1,536 on a CPU")
     parser.add_argument("--shard-size", type=int, help="default 10,000 on a GPU, 256 on a CPU")
     parser.add_argument("--side", type=int, default=256, help="shorter side of the JPEGs")
     parser.add_argument("--batch-size", type=int)
@@ -456,7 +456,7 @@ def main() -> int:
 
     cuda = torch.cuda.is_available()
     models = options.models or (["ViT-B-32", "ViT-L-14", "ViT-H-14"] if cuda else ["ViT-B-32"])
-    options.pairs = options.pairs or (100_000 if cuda else 1_024)
+    options.pairs = options.pairs or (100_000 if cuda else 1_536)
     headline = "ViT-L-14" if "ViT-L-14" in models else models[0]
     with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
         folder = Path(scratch)

@@ -79,6 +79,19 @@ def test_numbers_do_not_depend_on_batches_or_threads(
         assert np.allclose(one, other, atol=1e-3)
 
 
+def test_numbers_do_not_depend_on_the_cut_into_shards(tmp_path: Path, tiny: Path) -> None:
+    found = []
+    for shards in (1, 3):
+        space = Workspace(str(tmp_path / str(shards)))
+        dataset(space, samples(40), shards=shards)
+        run_stage(space, EmbedStage("m", settings_of(tiny)))
+        names = [layout.shard_name(i, shards) for i in range(shards)]
+        found.append([np.concatenate([vectors(space, k, n) for n in names]) for k in ("image", "text")])
+        found[-1].append(np.array([r["similarity"] for n in names for r in table(space, n)]))
+    for one, other in zip(*found, strict=True):
+        assert np.allclose(one, other, atol=1e-3)
+
+
 def test_two_runs_give_the_same_bytes(tmp_path: Path, tiny: Path) -> None:
     digests = []
     for name in "ab":
