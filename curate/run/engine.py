@@ -248,7 +248,7 @@ def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
     started = time.perf_counter()
     try:
         outcomes = list(stage.run_together(workspace, [(s, j.unit) for s, j in parts]))
-    except Exception as error:  # noqa: BLE001 - whoever's fault it was, it comes out when each runs alone
+    except Exception as error:  # whoever's fault it was, it comes out when each runs alone
         if isinstance(error, UserError) and not isinstance(error, DataError):
             raise
         return run_unit(stage, workspace, replace(job, partners=()))
