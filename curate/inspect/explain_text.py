@@ -30,7 +30,7 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         return
     for model, row in trail.get("embeddings", {}).items():
         why = f" ({row['reason']})" if row.get("reason") else ""
-        say(f"[bold]embedding {model}[/]  similarity {cell(row['similarity'])}{why}")
+        say(f"[bold]embedding {model}[/]  similarity {cell(row.get('similarity'))}{why}")
     for scorer, row in trail.get("scores", {}).items():
         _facts(say, f"scores {scorer}", row, skip={"uid"})
     for name, result in trail.get("experiments", {}).items():

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import base_family
+from curate.dataset.samples import IMAGES_HIDDEN, base_family
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 
@@ -83,13 +83,15 @@ def _samples_sql(views: dict[str, list[str]], base: str) -> str:
     """The samples, with the columns of every score and similarity beside them."""
     columns, where = [f"{base}.*"], ""
     if base == "images":
-        columns = ["images.* EXCLUDE (caption, key, status, reason, error_message)", "images.caption AS text"]
+        hidden = [c for c in views[base] if c in IMAGES_HIDDEN]
+        columns = [f"images.* EXCLUDE ({', '.join(hidden)})", "images.caption AS text"]
         where = " WHERE images.status = 'success'"
     joins = []
     for view in views:
         if view.startswith("embeddings_"):
-            columns.append(f"{view}.similarity AS {view.removeprefix('embeddings_')}_similarity")
-            joins.append(view)
+            if "similarity" in views[view]:  # not of one modality alone
+                columns.append(f"{view}.similarity AS {view.removeprefix('embeddings_')}_similarity")
+                joins.append(view)
         elif view.startswith("scores_"):
             columns.append(f"{view}.* EXCLUDE (uid)")
             joins.append(view)

@@ -18,6 +18,7 @@ from curate.index.build import new_index, search
 from curate.index.search import Searcher, indices
 from curate.index.stage import IndexStage
 from curate.index.types import index_type
+from curate.inspect.query import run_query
 from curate.run.stage import Outcome, Stage, Unit
 from tests.unit.embed.clip_shards import dataset, jpeg, run_stage, samples, save_clip, settings_of
 
@@ -188,3 +189,23 @@ def test_recall_on_real_vectors(fixtures_dir: Path) -> None:
     exact = np.argsort(-(queries @ base.T), axis=1)[:, :10]
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)])
     assert recall > 0.8
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_a_model_of_one_modality_is_indexed_and_queried_as_far_as_it_goes(
+    tmp_path: Path, tiny: Path, kind: str
+) -> None:
+    space = Workspace(str(tmp_path))
+    dataset(space, samples(ROWS), SHARDS)
+    run_stage(space, EmbedStage("m", settings_of(tiny, modalities=[kind])))
+    run_stage(space, FakeFilter("e", range(ROWS)))
+    run_stage(space, IndexStage("e", "m", IndexSettings()))
+    facts = space.read_json(layout.index_file("e", "m", "index.json"))
+    assert list(facts["indices"]) == [kind]
+    assert facts["recall_asked_with"] == kind
+    with Searcher(space, "e", "m", settings_of(tiny)) as searcher:
+        assert len(searcher.by_text("a picture of thing 4", 3, kind)) == 3
+    assert run_query(space, "SELECT count(*) AS n FROM samples")["n"].to_pylist() == [ROWS]
+    other = {"image": "text", "text": "image"}[kind]
+    with pytest.raises(UserError, match=rf"{other} of 'm' is not embedded, only {kind}"):
+        run_stage(space, IndexStage("e", "m", IndexSettings(modalities=(other,))))
