@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
@@ -80,7 +81,9 @@ def checkpoint_digest(source: Source) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     for path in files:
         status = path.stat()
-        hasher.update(_file_digest(path, status.st_size, status.st_mtime_ns))
+        # What was written just now may be written again before the clock's next tick.
+        digest = _file_digest if time.time() - status.st_mtime > 2 else _file_digest.__wrapped__
+        hasher.update(digest(path, status.st_size, status.st_mtime_ns))
     return hasher.hexdigest()
 
 

@@ -92,7 +92,12 @@ def test_interrupted(
     config, work = web.config(tmp_path), tmp_path / "work"
     with (tmp_path / "log").open("ab") as stream:
         process = subprocess.Popen(
-            [*curate_command, "run", str(config)], stdout=stream, stderr=stream, start_new_session=True
+            [*curate_command, "run", str(config)],
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            # Where the tests themselves run in the background, a shell has them ignore the signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     deadline = time.monotonic() + 120
     while not list(work.glob("images/*.tar")) and time.monotonic() < deadline:
