@@ -162,6 +162,20 @@ def can_keep(header: Header, settings: DownloadSettings) -> bool:
     )
 
 
+def _scaled(size: tuple[int, int], settings: DownloadSettings) -> tuple[int, int]:
+    """The size that the engine scales to: sides rounded one by one."""
+    side = min(size) if settings.resize_mode in ("keep_ratio", "center_crop") else max(size)
+    width, height = (max(1, round(s * settings.image_size / side)) for s in size)
+    return width, height
+
+
+def _reduced(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """The size at which Pillow's ``draft`` decodes a JPEG that is wanted at least so large."""
+    most = min(size[0] // width, size[1] // height)
+    step = next((step for step in (8, 4, 2) if most >= step), 1)
+    return -(-size[0] // step), -(-size[1] // step)
+
+
 def load_rgb(header: Header, settings: DownloadSettings, whole: bool) -> Image.Image:
     """Decode to upright 8-bit RGB; transparency is laid on white, of several frames the first is taken.
 
@@ -169,7 +183,8 @@ def load_rgb(header: Header, settings: DownloadSettings, whole: bool) -> Image.I
         header: of an image not loaded yet.
         settings: for the size it will be resized to and the limit on pixels.
         whole: decode at full size. Else a JPEG may come at 1/2, 1/4 or 1/8 of its size, but not
-            below `OVERSAMPLING` times the size that is stored.
+            below `OVERSAMPLING` times the size that is stored, nor where rounding would then give
+            another size.
 
     Raises:
         ImageError: the pixels do not decode, or are more than the header said.
@@ -178,7 +193,9 @@ def load_rgb(header: Header, settings: DownloadSettings, whole: bool) -> Image.I
     try:
         factor = target_factor(header, settings) * OVERSAMPLING
         if not whole and header.format in ("JPEG", "MPO") and factor < 1:
-            image.draft("RGB", tuple(math.ceil(side * factor) for side in image.size))  # type: ignore[arg-type]
+            width, height = (math.ceil(side * factor) for side in image.size)
+            if _scaled(_reduced(image.size, width, height), settings) == _scaled(image.size, settings):
+                image.draft("RGB", (width, height))
         image.load()
         if image.width * image.height > settings.max_pixels:
             raise ImageError(reasons.MANY_PIXELS)

@@ -129,6 +129,10 @@ class TestSizes:
         strip = encoded(Image.new("RGB", (60_000, 1)), "PNG")
         assert refusal(strip, image_size=256, resize_only_if_bigger=False) is R.TOO_MANY_PIXELS
 
+    def test_a_reduced_decode_does_not_change_the_size(self) -> None:
+        result = shrink(picture(9, 21), image_size=2, resize_only_if_bigger=False)
+        assert (result.width, result.height) == (2, 5)
+
     @hypothesis_settings(max_examples=40, deadline=None)
     @given(
         st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.booleans(),
