@@ -26,7 +26,7 @@ def describe(section: str | None = None) -> list[str]:
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
+        key = f"{prefix}{field.alias or name}"
         inner = list(_models(field.annotation))
         if inner:
             keyed = get_origin(_bare(field.annotation)) is dict

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from curate.config.filters import RULE_KEYS
 from curate.config.models import PipelineConfig
 from curate.errors import ConfigError
 
@@ -164,12 +165,9 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
             base[key] = value
 
 
-_RULE_KEYS = {"where", "top", "dedup", "experiment"}
-
-
 def _replaces(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """A rule or scorer of another kind replaces the inherited one instead of mixing with it."""
-    kinds = [_RULE_KEYS & set(m) for m in (old, new)]
+    kinds = [set(RULE_KEYS) & set(m) for m in (old, new)]
     if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
         return True
     return "type" in old and "type" in new and old["type"] != new["type"]

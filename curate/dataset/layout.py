@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 DATASET = ".curate/dataset.json"
 CONFIG = ".curate/config.yaml"
 LOCK = ".curate/lock"
@@ -54,6 +56,11 @@ def embedding_model(model: str) -> str:
     return f"embeddings/{model}/model.json"
 
 
+def folded_column(family: str, column: str, key: str) -> str:
+    """A column of all shards, one behind the other; may be removed, it is made again."""
+    return f".curate/columns/{family}/{quote(column, safe='')}-{key}.arrow"
+
+
 def stored_rows(model: str, name: str) -> str:
     """Rows of existing embeddings, sorted by uid, before they are joined with the shards."""
     return f".curate/stored/{model}/{name}.npy"
@@ -77,11 +84,6 @@ def learned(scorer: str) -> str:
 def sheet(scorer: str) -> str:
     """The calibration sheet of a scorer."""
     return f"sheets/{scorer}.html"
-
-
-def selection(experiment: str, shard: str) -> str:
-    """Kept uids of a shard with their repeat counts."""
-    return f"selections/{experiment}/{shard}.parquet"
 
 
 def selection_file(experiment: str, name: str) -> str:

@@ -16,6 +16,7 @@ from curate.dataset import layout
 from curate.dataset.account import account, funnel_of, model_cards, step_of
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.samples import BASES, base_family, columns_of, family_path, read_samples
+from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.tars import TarWriter, images_of
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -62,14 +63,14 @@ class ExportStage(Stage):
             )
         counts = workspace.read_table(path, ["shard", "total"])
         totals = counts["total"].to_numpy().astype(np.int64)
-        refs = self._committed(workspace)
+        refs, chosen = self._committed(workspace), selection_refs(workspace, self.experiment)
         number = -(-int(totals.sum()) // self.shard_size)
         base = base_family(workspace)
         for i, pieces in enumerate(cut(counts["shard"].to_pylist(), totals, self.shard_size)):
             paths = [path for piece in pieces for path in self._inputs(piece.shard, base)]
             yield Unit(
                 layout.shard_name(i, number),
-                tuple(refs[path] for path in paths if path in refs),
+                (*chosen, *(refs[path] for path in paths if path in refs)),
                 {"rows": [[p.shard, p.start, p.stop] for p in pieces]},
             )
 
@@ -150,7 +151,7 @@ class ExportStage(Stage):
         """Every file that an input shard brings to an output shard."""
         tar = [layout.image_tar(shard)] if self.tars else []
         tables = [family_path(family, shard) for family in self._families(base)]
-        return [*tar, layout.selection(self.experiment, shard), *tables]
+        return [*tar, *tables]
 
     def _committed(self, workspace: Workspace) -> dict[str, FileRef]:
         store = RecordStore(workspace)
@@ -161,7 +162,7 @@ class ExportStage(Stage):
     def _read_piece(self, workspace: Workspace, piece: Piece) -> pa.Table:
         columns = columns_of(workspace, piece.shard, self.models, self.scorers)
         samples = read_samples(workspace, piece.shard, in_order(columns), columns)
-        selection = workspace.read_table(layout.selection(self.experiment, piece.shard), ["uid", "repeats"])
+        selection = Selection(workspace, self.experiment).read(piece.shard)
         return selected(samples, selection, piece.start, piece.stop)
 
     def _write_piece(self, workspace: Workspace, piece: Piece, writer: TarWriter) -> pa.Table:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import BASES, Column, base_family, family_path
+from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
 from curate.filter.subset import SubsetWriter
 from curate.rules.database import open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.families import Families, settings_of
+from curate.rules.folded import FoldedPool
 from curate.rules.funnel import Funnel
-from curate.rules.pool import Pool
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "all"
 LEARNED_FORMAT = 1
-WRITERS = 4
-
-SELECTION = pa.schema([("uid", pa.string()), ("repeats", pa.int32())])
-COUNTS = pa.schema(
-    [("shard", pa.string()), ("samples", pa.int64()), ("kept", pa.int64()), ("total", pa.int64())]
-)
 
 
 class FilterStage(Stage):
@@ -77,8 +69,13 @@ class FilterStage(Stage):
         used |= {columns[c].family: columns[c].stage for c in program.all_columns()}
         for family in sorted(used):
             inputs += [families.ref(used[family], family_path(family, s), self.name) for s in shards]
+        for alias, modality in program.vectors():
+            stage = f"embed/{alias}"
+            inputs += [families.ref(stage, layout.embedding(alias, modality, s), self.name) for s in shards]
         for other in sorted(set(self.experiment.uses())):
-            inputs += [families.ref(f"filter/{other}", layout.selection(other, s), self.name) for s in shards]
+            for name in ("counts.parquet", SUBSET):
+                path = layout.selection_file(other, name)
+                inputs.append(families.ref(f"filter/{other}", path, self.name))
         return [Unit(UNIT, tuple(inputs))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
@@ -93,7 +90,7 @@ class FilterStage(Stage):
         )
         families = Families(RecordStore(workspace))
         columns = families.columns(workspace, shards[0], self.models, self.scorers)
-        pool = Pool(workspace, shards, columns)
+        pool = FoldedPool(workspace, shards, columns)
         with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
             program = self._compile(connection, columns, families)
             learned, outputs = learn(program, pool, connection, scratch)
@@ -128,28 +125,25 @@ class FilterStage(Stage):
             raise
 
     def _select(self, workspace: Workspace, judge: Judge) -> tuple[Funnel, list[FileRef]]:
-        """Write what is kept of every shard, the counts and the subset file."""
+        """Write the subset file and how many of its rows are of each shard."""
         name = self.experiment_name
-        funnel = Funnel(judge.program.rules, judge.program.keep)
+        funnel = Funnel(judge.program.rules, judge.program.keep, judge.program.scopes)
         counts: dict[str, list[Any]] = {field: [] for field in COUNTS.names}
         refs = []
-        subset = layout.selection_file(name, "subset.npy")
+        subset = layout.selection_file(name, SUBSET)
         with workspace.writing(subset) as temporary:
-            with SubsetWriter(temporary) as writer, _Tables(workspace) as tables:
+            with SubsetWriter(temporary) as writer:
                 for judged in judge.all_shards():
                     rows = judged.samples.num_rows
                     kept = funnel.add(judged.verdicts, rows)
                     uids = judged.samples["uid"].filter(pa.array(kept))
-                    repeats = np.ones(len(uids), np.int32)
-                    table = pa.table({"uid": uids, "repeats": repeats}, SELECTION)
-                    tables.write(layout.selection(name, judged.shard), table)
+                    repeats = judged.repeats(kept)
                     writer.add(uids, repeats)
                     total = int(repeats.sum())
                     funnel.total += total
                     row = (judged.shard, rows, len(uids), total)
                     for field, value in zip(COUNTS.names, row, strict=True):
                         counts[field].append(value)
-                refs += tables.refs()
             refs.append(ref_of(temporary, subset))
         path = layout.selection_file(name, "counts.parquet")
         refs.append(workspace.write_table(path, pa.table(counts, COUNTS)))
@@ -186,31 +180,3 @@ class FilterStage(Stage):
         for path in workspace.sizes(folder):
             if path not in ours:
                 workspace.remove(path)
-
-
-class _Tables:
-    """Writes small tables on a few threads: their time goes into waiting for the disk."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="filter-write")
-        self._waiting: deque[Future[FileRef]] = deque()
-        self._done: list[FileRef] = []
-
-    def __enter__(self) -> _Tables:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def write(self, path: str, table: pa.Table) -> None:
-        """Write one more; waits when too many are under way."""
-        if len(self._waiting) == 4 * WRITERS:
-            self._done.append(self._waiting.popleft().result())
-        self._waiting.append(self._pool.submit(self.workspace.write_table, path, table))
-
-    def refs(self) -> list[FileRef]:
-        """Wait for all; refs in the order of writing."""
-        while self._waiting:
-            self._done.append(self._waiting.popleft().result())
-        return self._done

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from curate.clip.vectors import Vectors, open_vectors
 from curate.dataset import layout
+from curate.dataset.selections import Selection
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
@@ -61,13 +62,13 @@ class Plan:
         return int(self.first[-1])
 
 
-def kept_rows(workspace: Workspace, experiment: str, alias: str, shard: str) -> Kept:
+def kept_rows(workspace: Workspace, selection: Selection, alias: str, shard: str) -> Kept:
     """Match a shard's selection with its embeddings.
 
     Raises:
         DataError: a selected uid is not among the shard's samples.
     """
-    selected = workspace.read_table(layout.selection(experiment, shard), ["uid"])["uid"]
+    selected = selection.read(shard)["uid"]
     path = layout.embedding_table(alias, shard)
     table = workspace.read_table(path, ["uid", "reason"])
     found = pc.index_in(selected, value_set=table["uid"])
@@ -85,13 +86,17 @@ def kept_rows(workspace: Workspace, experiment: str, alias: str, shard: str) -> 
 
 
 def plan_rows(
-    workspace: Workspace, experiment: str, alias: str, shards: dict[str, bool], uids: npt.NDArray[Any] | None
+    workspace: Workspace,
+    selection: Selection,
+    alias: str,
+    shards: dict[str, bool],
+    uids: npt.NDArray[Any] | None,
 ) -> Plan:
     """Count the rows of every shard, or with ``uids`` write their uids there, ``u8,u8`` (rows,).
 
     Args:
         workspace: where selections and embeddings are.
-        experiment: whose selection.
+        selection: whose rows.
         alias: whose embeddings.
         shards: names of the selected shards → whether they are embedded.
         uids: filled in row order.
@@ -101,11 +106,10 @@ def plan_rows(
     names = sorted(shards)
     for shard in names:
         if not shards[shard]:
-            selected = workspace.read_table(layout.selection(experiment, shard), ["uid"]).num_rows
-            left_out[NOT_EMBEDDED] += selected
+            left_out[NOT_EMBEDDED] += selection.kept[shard]
             first.append(first[-1])
             continue
-        kept = kept_rows(workspace, experiment, alias, shard)
+        kept = kept_rows(workspace, selection, alias, shard)
         left_out.update(kept.left_out)
         if uids is not None and len(kept.rows):
             uids[first[-1] : first[-1] + len(kept.rows)] = halves(kept.uids)
@@ -123,13 +127,13 @@ def sample_rows(plan: Plan, queries: int, training: int, seed: int) -> tuple[Row
 
 
 def blocks(
-    workspace: Workspace, experiment: str, alias: str, modality: str, plan: Plan, dim: int
+    workspace: Workspace, selection: Selection, alias: str, modality: str, plan: Plan, dim: int
 ) -> Iterator[tuple[int, Vectors]]:
     """(first row, float32 (n, dim)) of all vectors of an index, in its row order."""
     for i, shard in enumerate(plan.shards):
         if plan.first[i] == plan.first[i + 1]:
             continue
-        rows = kept_rows(workspace, experiment, alias, shard).rows
+        rows = kept_rows(workspace, selection, alias, shard).rows
         with open_vectors(workspace, layout.embedding(alias, modality, shard), dim=dim) as vectors:
             for start in range(0, len(rows), BLOCK):
                 part = vectors[rows[start : start + BLOCK]].astype(np.float32)
@@ -137,7 +141,7 @@ def blocks(
 
 
 def gather(
-    workspace: Workspace, experiment: str, alias: str, modality: str, plan: Plan, dim: int, wanted: Rows
+    workspace: Workspace, selection: Selection, alias: str, modality: str, plan: Plan, dim: int, wanted: Rows
 ) -> Vectors:
     """The vectors of sorted rows of the index, float32 (n, dim); reads only their shards."""
     out = np.empty((len(wanted), dim), np.float32)
@@ -145,7 +149,7 @@ def gather(
         here = slice(*np.searchsorted(wanted, plan.first[i : i + 2]))
         if here.start == here.stop:
             continue
-        rows = kept_rows(workspace, experiment, alias, shard).rows
+        rows = kept_rows(workspace, selection, alias, shard).rows
         with open_vectors(workspace, layout.embedding(alias, modality, shard), dim=dim) as vectors:
             part = vectors[rows[wanted[here] - plan.first[i]]].astype(np.float32)
         out[here] = _finite(part, workspace, alias, shard)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from curate.clip.vectors import read_model
 from curate.config.models import IndexSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
+from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
 from curate.index.build import RECALL_AT, Built, build, new_index, save
@@ -46,10 +46,10 @@ class IndexStage(Stage):
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """One unit once there is a selection."""
         store = RecordStore(workspace)
-        selection = tuple(self._selection(store.outputs(f"filter/{self.experiment}")))
+        selection = selection_refs(workspace, self.experiment)
         if not selection:
             return
-        selected = {_shard(ref.path) for ref in selection}
+        selected = Selection(workspace, self.experiment).kept
         embedded = store.outputs(f"embed/{self.alias}")
         if not embedded:
             raise UserError(
@@ -66,18 +66,15 @@ class IndexStage(Stage):
         """Build the indices."""
         model = read_model(workspace, self.alias)
         embedded = {_shard(ref.path) for ref in unit.inputs if ref.path.startswith("embeddings/")}
-        shards = {
-            _shard(ref.path): _shard(ref.path) in embedded
-            for ref in unit.inputs
-            if ref.path.startswith("selections/")
-        }
-        plan = plan_rows(workspace, self.experiment, self.alias, shards, None)
-        outputs = [self._write_uids(workspace, shards, plan)]
+        selection = Selection(workspace, self.experiment)
+        shards = {shard: shard in embedded for shard in selection.kept}
+        plan = plan_rows(workspace, selection, self.alias, shards, None)
+        outputs = [self._write_uids(workspace, selection, shards, plan)]
         facts: dict[str, Any] = {}
         there = model.get("modalities", ["image", "text"])
         questions = "text" if "text" in there else "image"
         for modality in self._modalities(there):
-            kind, built = self._build(workspace, plan, modality, questions, int(model["dim"]))
+            kind, built = self._build(workspace, selection, plan, modality, questions, int(model["dim"]))
             path = self._path(f"{modality}.index")
             with workspace.writing(path) as temporary:
                 save(built.index, temporary)
@@ -111,7 +108,13 @@ class IndexStage(Stage):
         return found
 
     def _build(
-        self, workspace: Workspace, plan: Plan, modality: str, questions: str, dim: int
+        self,
+        workspace: Workspace,
+        selection: Selection,
+        plan: Plan,
+        modality: str,
+        questions: str,
+        dim: int,
     ) -> tuple[str, Built]:
         kind = self.index.type
         if kind == "auto":
@@ -119,19 +122,21 @@ class IndexStage(Stage):
         index = new_index(kind, dim)
         queries = min(QUERIES, (plan.rows + 9) // 10)
         asked, trained = sample_rows(plan, queries, self.index.train_points, self.index.seed)
-        where = (workspace, self.experiment, self.alias)
+        where = (workspace, selection, self.alias)
         asking = gather(*where, questions, plan, dim, asked)
         training = gather(*where, modality, plan, dim, trained if not index.is_trained else asked[:0])
         own = asked if modality == questions else np.full_like(asked, -1)
         built = build(index, kind, training, blocks(*where, modality, plan, dim), Exact(asking, own))
         return kind, built
 
-    def _write_uids(self, workspace: Workspace, shards: dict[str, bool], plan: Plan) -> FileRef:
+    def _write_uids(
+        self, workspace: Workspace, selection: Selection, shards: dict[str, bool], plan: Plan
+    ) -> FileRef:
         path = self._path("uids.npy")
         with workspace.writing(path) as temporary:
             if plan.rows:
                 uids = empty_uids(temporary, plan.rows)
-                plan_rows(workspace, self.experiment, self.alias, shards, uids)
+                plan_rows(workspace, selection, self.alias, shards, uids)
                 uids.flush()
             else:
                 with temporary.open("wb") as stream:
@@ -140,13 +145,6 @@ class IndexStage(Stage):
 
     def _path(self, name: str) -> str:
         return layout.index_file(self.experiment, self.alias, name)
-
-    def _selection(self, refs: dict[str, FileRef]) -> Iterator[FileRef]:
-        for path, ref in sorted(refs.items()):
-            if re.fullmatch(r"\d{5,}", _shard(path)) and path == layout.selection(
-                self.experiment, _shard(path)
-            ):
-                yield ref
 
     def _reads(self, family: str) -> bool:
         """Texts are read in any case where there are any: recall is measured with them."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.samples import base_family, family_path
+from curate.dataset.selections import SUBSET
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -57,7 +58,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     trail["experiments"] = {}
     trail["export"] = {}
     for name, experiment in config.filter.experiments.items():
-        if not workspace.exists(layout.selection(name, shard)):
+        if not workspace.exists(layout.selection_file(name, SUBSET)):
             continue
         models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
         trail["experiments"][name] = asdict(verdict(workspace, name, experiment, models, scorers, uid))

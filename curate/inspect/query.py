@@ -11,12 +11,15 @@ import pyarrow as pa
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import IMAGES_HIDDEN, base_family
+from curate.dataset.selections import SELECTED, SUBSET, Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 
 
-def connect(workspace: Workspace) -> tuple[duckdb.DuckDBPyConnection, dict[str, list[str]]]:
+def connect(workspace: Workspace, sql: str) -> tuple[duckdb.DuckDBPyConnection, dict[str, list[str]]]:
     """A connection with the workspace's views.
+
+    A selection that the statement names is held in memory, 40 bytes for every kept sample.
 
     Returns:
         The connection and, for each view, its columns: ``candidates``, ``images``,
@@ -40,6 +43,13 @@ def connect(workspace: Workspace) -> tuple[duckdb.DuckDBPyConnection, dict[str, 
     if base in views:
         connection.execute(f"CREATE VIEW samples AS {_samples_sql(views, base)}")
         views["samples"] = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]
+    for experiment in _folders(workspace, "selections"):
+        view = f"selection_{experiment}"
+        if workspace.exists(layout.selection_file(experiment, SUBSET)):
+            selection = Selection(workspace, experiment)
+            shards = list(selection.kept) if view.lower() in sql.lower() else []
+            connection.register(view, pa.concat_tables([selection.read(s) for s in shards] or [SELECTED]))
+            views[view] = SELECTED.column_names
     connection.register("records", _records(workspace))
     views["records"] = ["stage", "unit", "rows_in", "rows_out", "seconds", "finished", "failed", "error"]
     return connection, views
@@ -51,7 +61,7 @@ def run_query(workspace: Workspace, sql: str) -> pa.Table:
     Raises:
         UserError: DuckDB's message, and the tables there are.
     """
-    connection, views = connect(workspace)
+    connection, views = connect(workspace, sql)
     try:
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
@@ -60,23 +70,22 @@ def run_query(workspace: Workspace, sql: str) -> pa.Table:
 
 
 def _families(workspace: Workspace) -> Iterable[tuple[str, str]]:
-    def folders(root: str) -> list[str]:
-        try:
-            entries = workspace.fs.ls(workspace.full(root), detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
-
     if any(p.endswith(".parquet") for p in workspace.sizes("candidates")):
         yield "candidates", layout.candidates("*")
     if any(p.endswith(".parquet") for p in workspace.sizes("images")):
         yield "images", layout.image_table("*")
-    for model in folders("embeddings"):
+    for model in _folders(workspace, "embeddings"):
         yield f"embeddings_{model}", layout.embedding_table(model, "*")
-    for scorer in folders("scores"):
+    for scorer in _folders(workspace, "scores"):
         yield f"scores_{scorer}", layout.scores(scorer, "*")
-    for experiment in folders("selections"):
-        yield f"selection_{experiment}", layout.selection(experiment, "[0-9]*")
+
+
+def _folders(workspace: Workspace, root: str) -> list[str]:
+    try:
+        entries = workspace.fs.ls(workspace.full(root), detail=True)
+    except FileNotFoundError:
+        return []
+    return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
 
 
 def _samples_sql(views: dict[str, list[str]], base: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.samples import Column
+from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.reasons import FilterReason
@@ -57,6 +58,7 @@ class Replay:
         self.settings = _settings(workspace, experiment)
         self.learned = _learned(workspace, experiment)
         self.pool = Pool(workspace, (), columns)
+        self._selection = Selection(workspace, experiment)
         self.program: Program | None = None
         self.reasons: list[str] = ["kept", NOT_SELECTED]
         self._stack = ExitStack()
@@ -69,10 +71,11 @@ class Replay:
         connection = self._stack.enter_context(open_database(scratch))
         try:
             program = compile_experiment(self.experiment, self.settings, self.pool.columns, connection)
+            judge = self._stack.enter_context(Judge(program, self.pool, self.learned, connection))
         except UserError:
-            return self  # the columns have changed since: the selection still stands, its reasons do not
-        self.program = program
-        self._judge = self._stack.enter_context(Judge(program, self.pool, self.learned, connection))
+            # Columns or files have changed since: the selection still stands, its reasons do not.
+            return self
+        self.program, self._judge = program, judge
         names = [part for part in conjuncts(program.keep) if isinstance(part, str)]
         self.reasons = list(dict.fromkeys(["kept", *names, MISSING, NOT_SELECTED]))
         return self
@@ -94,7 +97,7 @@ class Replay:
                     yield self._sort(shard, batch.table[rows], {})
 
     def _sort(self, shard: str, samples: pa.Table, verdicts: Mapping[str, Truth]) -> Sorted:
-        selection = self.workspace.read_table(layout.selection(self.experiment, shard), ["uid"])
+        selection = self._selection.read(shard)
         kept = np.asarray(pc.is_in(samples["uid"], selection["uid"].combine_chunks())).astype(bool)
         reason = np.where(kept, KEPT, self._why(verdicts, len(kept)))
         return Sorted(shard, samples, reason, self._unsafe(verdicts, len(kept)))

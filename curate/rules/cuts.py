@@ -1,4 +1,4 @@
-"""The cut of a top fraction: exactly the k best rows of a pool of any size, in constant memory.
+"""The cut of a top fraction or a quantile: exactly the k best rows of any pool, in constant memory.
 
 Values go to a spool file of 8 bytes a row as integers that sort like the floats; the k-th largest is
 found by counting 16 bits at a time, four passes over the spool.
@@ -23,6 +23,7 @@ _DIGITS = 1 << 16
 _BLOCK = 1 << 20
 
 Keys = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
 
 
 def rows_of_fraction(fraction: float, rows: int) -> int:
@@ -78,7 +79,10 @@ class Spool:
         self._stream.write(keys.tobytes())
 
     def cut(self, count: int) -> Cut | None:
-        """The row that ends the ``count`` best; ties go to the earlier row. None when nothing passes."""
+        """The row that ends the ``count`` best; ties go to the earlier row. None when nothing passes.
+
+        After the first call no more values can be added.
+        """
         self._stream.close()
         left = min(count, self.present)
         if left == 0:

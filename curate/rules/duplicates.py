@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.dataset import layout
+from curate.dataset.workspace import FileRef, Workspace
 from curate.rules.database import registered
 from curate.rules.expressions import Expression
+from curate.rules.keys import key_sql
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict, rest
+from curate.rules.logic import Mask, Truth
+from curate.rules.pool import Batch
+from curate.rules.uidfiles import GROUP_ROWS, UidFile, write_uid_file
 
 SCHEMA = pa.schema([("uid", pa.string()), ("survivor", pa.string())])
-_GROUP_ROWS = 65_536
 
 
 class KeyTable:
@@ -34,7 +40,7 @@ class KeyTable:
     ) -> None:
         self.connection, self.name = connection, name
         self.keys = [f"k{i}" for i in range(len(keys))]
-        parts = [f"({_key_sql(e)}) AS {k}" for k, e in zip(self.keys, keys, strict=True)]
+        parts = [f"({key_sql(e)}) AS {k}" for k, e in zip(self.keys, keys, strict=True)]
         # Adding 0.0 makes -0.0 and 0.0 one value; NaN ranks with NULL, after every number.
         rank = f"nullif(({highest.sql}) + 0.0, 'nan'::DOUBLE)" if highest else "NULL::DOUBLE"
         self._select = f"SELECT {', '.join(parts)}, {rank} AS rank, uid FROM samples"
@@ -63,15 +69,10 @@ class KeyTable:
         Returns:
             The committed file and its rows.
         """
-        rows = 0
-        with workspace.writing(path) as temporary:
-            with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-                for table in _regrouped(self._losers()) if self._created else ():
-                    writer.write_table(table.cast(SCHEMA))
-                    rows += table.num_rows
-            ref = ref_of(temporary, path)
+        losers = self._losers() if self._created else ()
+        written = write_uid_file(workspace, path, SCHEMA, losers)
         self.connection.execute(f"DROP TABLE IF EXISTS {self.name}")
-        return ref, rows
+        return written
 
     def _losers(self) -> pa.RecordBatchReader:
         keys = ", ".join(self.keys)
@@ -87,56 +88,58 @@ class KeyTable:
             )
             SELECT uid, survivor FROM ranked WHERE uid <> survivor ORDER BY uid
             """
-        ).to_arrow_reader(_GROUP_ROWS)
+        ).to_arrow_reader(GROUP_ROWS)
 
 
-def _regrouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The same rows in tables of equal length: how DuckDB cuts them depends on its threads."""
-    held: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        held.append(batch)
-        rows += batch.num_rows
-        while rows >= _GROUP_ROWS:
-            table = pa.Table.from_batches(held)
-            yield table.slice(0, _GROUP_ROWS)
-            held = table.slice(_GROUP_ROWS).to_batches()
-            rows -= _GROUP_ROWS
-    if rows:
-        yield pa.Table.from_batches(held)
+@dataclass(frozen=True)
+class Dropping(Compiled):
+    """A rule that learns a file of the rows that go, each with the row that stays in its place."""
+
+    portable = False
+
+    @property
+    def learns(self) -> bool:
+        """Which rows go."""
+        return True
+
+    def opened(self, learned: Learned, files: RuleFiles) -> Judging:
+        """Everything passes but the losers."""
+        losers = UidFile(files.workspace, layout.selection_file(files.experiment, learned["file"]))
+
+        def judge(rows: Rows) -> Verdict:
+            listed = losers.among(rows.uids)
+            lost = np.asarray(pc.is_in(rows.uids, listed["uid"].combine_chunks())).astype(bool)
+            return Verdict(Truth(~lost, lost), listed=listed)
+
+        return Judging(judge, losers.close)
+
+    def note(self, learned: Learned, listed: pa.Table | None) -> str:
+        """What a row is a copy of."""
+        return f"copy of {listed['survivor'][0].as_py()}" if listed is not None and listed.num_rows else ""
 
 
-def _key_sql(expression: Expression) -> str:
-    if expression.type in ("FLOAT", "DOUBLE"):
-        return f"nullif(({expression.sql}\n) + 0.0, 'nan'::DOUBLE)"
-    return f"{expression.sql}\n"
+@dataclass(frozen=True, kw_only=True)
+class Dedup(Dropping):
+    """One row per key."""
+
+    keys: tuple[Expression, ...]
+    best: Expression | None
+
+    kind = "dedup"
+
+    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+        """Stores the keys, then writes the file of losers."""
+        return _DedupLearner(self, connection, files)
 
 
-class LoserFile:
-    """Looks up uids in a file of losers; holds one row group."""
+class _DedupLearner(Learner):
+    def __init__(self, rule: Dedup, connection: duckdb.DuckDBPyConnection, files: RuleFiles) -> None:
+        self.files = files
+        self.table = KeyTable(connection, f"keys_{files.number:02d}", rule.keys, rule.best)
 
-    def __init__(self, workspace: Workspace, path: str) -> None:
-        self._stack = ExitStack()
-        local = self._stack.enter_context(workspace.local(path))
-        self._file = self._stack.enter_context(pq.ParquetFile(local))
-        groups = (self._file.metadata.row_group(i) for i in range(self._file.num_row_groups))
-        bounds = [g.column(0).statistics for g in groups if g.num_rows]
-        self._first, self._last = [b.min for b in bounds], [b.max for b in bounds]
-        self._held: tuple[int, pa.Table] | None = None
+    def add(self, batch: Batch, reached: Mask | None) -> None:
+        self.table.add(rest(batch, reached))
 
-    def between(self, first: str, last: str) -> pa.Table:
-        """Losers whose uid is in ``[first, last]``: uid and survivor, in uid order."""
-        groups = range(bisect.bisect_left(self._last, first), bisect.bisect_right(self._first, last))
-        tables = [self._group(i) for i in groups]
-        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-        uids = table["uid"]
-        return table.filter(pc.and_(pc.greater_equal(uids, first), pc.less_equal(uids, last)))
-
-    def _group(self, index: int) -> pa.Table:
-        if self._held is None or self._held[0] != index:
-            self._held = (index, self._file.read_row_group(index))
-        return self._held[1]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stack.close()
+    def finish(self, uid_at: UidAt) -> tuple[dict[str, Any], list[FileRef]]:
+        ref, rows = self.table.write_losers(self.files.workspace, self.files.path("duplicates"))
+        return {"file": ref.path.rsplit("/", 1)[-1], "rows_dropped": rows}, [ref]

@@ -2,50 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from curate.config.filters import Experiment, Keep
+from curate.config.filters import Experiment, Keep, rule_names, scopes
 from curate.dataset.samples import Column
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.reasons import FilterReason
+from curate.rules.compiling import compile_rule
 from curate.rules.database import one_line, select
 from curate.rules.expressions import Checker
-from curate.rules.kinds import Compiled, Learned, Learner, Lookup, Rows, RuleFiles, compile_rule
-from curate.rules.logic import Truth
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
+from curate.rules.logic import Copies, Mask, Truth, copies, reached
 from curate.rules.pool import Batch, Pool, place_of
 
 
 @dataclass(frozen=True)
 class Program:
-    """A checked experiment."""
+    """A checked experiment.
+
+    Attributes:
+        scopes: what a row has to pass before a rule looks at it; rules that look at the whole pool are
+            not in it.
+    """
 
     name: str
     rules: tuple[Compiled, ...]
     keep: Keep
+    scopes: Mapping[str, tuple[Keep, ...]]
 
-    def columns(self, learning: bool = False) -> list[str]:
-        """Columns that judging reads, or those that learning reads; sorted."""
-        if learning:
-            return sorted(set().union(*(r.columns for r in self.rules if r.learns)))
-        judged = (e for r in self.rules for e in r.expressions[: r.judged])
+    def columns(self, rules: Collection[str] | None = None) -> list[str]:
+        """Columns that judging reads, of all rules or of some; sorted."""
+        judged = (
+            e for r in self.rules if rules is None or r.name in rules for e in r.expressions[: r.judged]
+        )
         return sorted({c for e in judged for c in e.columns})
 
     def all_columns(self) -> list[str]:
         """Every column that any rule reads, sorted."""
         return sorted(set().union(*(r.columns for r in self.rules)))
 
+    def vectors(self) -> list[tuple[str, str]]:
+        """Alias and modality of all stored embeddings that rules read, sorted."""
+        return sorted({v for r in self.rules for v in r.vectors})
+
     @property
     def learns(self) -> bool:
-        """Whether any rule has to see the whole pool first."""
+        """Whether any rule has to see other rows first."""
         return any(r.learns for r in self.rules)
+
+    def passes(self) -> list[list[Compiled]]:
+        """The rules that learn, in the order of the passes over the pool that they need.
+
+        A rule behind a rule that learns has to wait for it: it learns in the next pass.
+        """
+        learning = {r.name: r for r in self.rules if r.learns}
+        level: dict[str, int] = {}
+
+        def level_of(name: str) -> int:
+            if name not in level:
+                before = {n for part in self.scopes.get(name, ()) for n in rule_names(part)}
+                level[name] = max((level_of(n) + 1 for n in before if n in learning), default=0)
+            return level[name]
+
+        found: list[list[Compiled]] = []
+        for name, rule in learning.items():
+            found += [[] for _ in range(level_of(name) + 1 - len(found))]
+            found[level_of(name)].append(rule)
+        return found
 
 
 def compile_experiment(
@@ -63,9 +96,23 @@ def compile_experiment(
         if rule_name in set(FilterReason):
             raise UserError(f"{place}: '{rule_name}' is a reason of its own; give the rule another name")
         rules.append(compile_rule(rule_name, rule, checker, place))
-    program = Program(name, tuple(rules), experiment.combination())
+    keep = experiment.combination()
+    program = Program(name, tuple(rules), keep, _scopes(name, keep, rules))
     _refuse_twins(program)
     return program
+
+
+def _scopes(name: str, keep: Keep, rules: list[Compiled]) -> dict[str, tuple[Keep, ...]]:
+    """The scope of every rule that learns inside a ``then``: it can have but one."""
+    learning = {r.name for r in rules if r.learns}
+    found: dict[str, tuple[Keep, ...]] = {}
+    for rule, scope in scopes(keep):
+        if rule in learning and found.setdefault(rule, scope) != scope:
+            raise UserError(
+                f"filter.experiments.{name}.keep: '{rule}' looks at the rows that reach it and stands in two "
+                "places that other rows reach; write the rule twice, under two names"
+            )
+    return {rule: scope for rule, scope in found.items() if scope}
 
 
 def _refuse_twins(program: Program) -> None:
@@ -82,40 +129,60 @@ def _refuse_twins(program: Program) -> None:
 def learn(
     program: Program, pool: Pool, connection: duckdb.DuckDBPyConnection, scratch: Path
 ) -> tuple[dict[str, Learned], list[FileRef]]:
-    """One pass over the columns of the rules that look at the whole pool.
+    """Let the rules that look at other rows see them: one pass over their columns, or several with ``then``.
 
-    Memory: one batch, DuckDB's limit, a number per shard. Scratch disk: 8 bytes a row for every
-    ``top``, keys and uid of every row for every ``dedup``.
+    Memory and scratch disk: what each kind of rule says, one batch, a number per shard.
 
     Returns:
         Rule name → what it learned, and the files that were written for it.
     """
+    learned: dict[str, Learned] = {rule.name: {} for rule in program.rules}
+    written: list[FileRef] = []
+    for rule in program.rules if program.learns else ():
+        rule.check_files()
+    for rules in program.passes():
+        written += _one_pass(program, rules, pool, learned, connection, scratch)
+    return learned, written
+
+
+def _one_pass(
+    program: Program,
+    rules: Sequence[Compiled],
+    pool: Pool,
+    learned: dict[str, Learned],
+    connection: duckdb.DuckDBPyConnection,
+    scratch: Path,
+) -> list[FileRef]:
+    numbers = {rule.name: number for number, rule in enumerate(program.rules)}
     learners: list[tuple[Compiled, Learner]] = []
-    for number, rule in enumerate(program.rules):
-        if rule.learns:
-            files = RuleFiles(pool.workspace, program.name, number)
-            learners.append((rule, rule.learner(connection, scratch, files)))
-    if not learners:
-        return {rule.name: {} for rule in program.rules}, []
+    for rule in rules:
+        files = RuleFiles(pool.workspace, program.name, numbers[rule.name])
+        learners.append((rule, rule.learner(connection, scratch, files)))
+    asked = {rule.name: program.scopes.get(rule.name, ()) for rule in rules}
+    before = {name for scope in asked.values() for part in scope for name in rule_names(part)}
+    columns = sorted(set(program.columns(before)).union(*(r.columns for r in rules)))
     lengths: dict[str, int] = {}
-    for batch in pool.scan(program.columns(learning=True)):
-        lengths |= dict(batch.shards)
-        for rule, learner in learners:
-            try:
-                learner.add(batch.table)
-            except duckdb.Error as error:
-                raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
+    with Judge(program, pool, learned, connection, before) as judge:
+        for batch in pool.scan(columns):
+            lengths |= dict(batch.shards)
+            verdicts = judge.verdicts(batch) if before else {}
+            for rule, learner in learners:
+                scope = asked[rule.name]
+                left = reached(scope, verdicts, batch.table.num_rows) if scope else None
+                try:
+                    learner.add(batch, left)
+                except duckdb.Error as error:
+                    raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
 
     def uid_at(position: int) -> str:
         shard, row = place_of(position, lengths)
         return str(pool.read(shard, [])["uid"][row].as_py())
 
-    learned: dict[str, Learned] = {rule.name: {} for rule in program.rules}
     written: list[FileRef] = []
     for rule, learner in learners:
         learned[rule.name], refs = learner.finish(uid_at)
         written += refs
-    return learned, written
+    return written
 
 
 @dataclass(frozen=True)
@@ -124,18 +191,31 @@ class Judged:
 
     Attributes:
         samples: uid and the columns that were read.
-        verdicts: rule name → verdict.
+        verdicts: rule name → verdict; a row that does not reach a rule has none from it.
         listed: rule name → what the rule's own file says about these uids.
+        copies: how often each row is there if it is kept, int64, shape (n,).
     """
 
     shard: str
     samples: pa.Table
     verdicts: dict[str, Truth]
     listed: dict[str, pa.Table | None]
+    copies: Copies
+
+    def repeats(self, kept: Mask) -> npt.NDArray[np.int32]:
+        """The repeats of the kept rows, shape (kept,)."""
+        repeats = self.copies[kept]
+        if repeats.max(initial=0) > np.iinfo(np.int32).max:
+            raise UserError(f"shard {self.shard}: samplers one on top of the other repeat a row too often")
+        return repeats.astype(np.int32)
 
 
 class Judge:
-    """Applies a program, with what it learned, to shards."""
+    """Applies a program, with what it learned, to shards.
+
+    Args:
+        only: judge these rules; default: all.
+    """
 
     def __init__(
         self,
@@ -143,15 +223,20 @@ class Judge:
         pool: Pool,
         learned: Mapping[str, Learned],
         connection: duckdb.DuckDBPyConnection,
+        only: Collection[str] | None = None,
     ) -> None:
         self.program, self.pool, self.learned, self.connection = program, pool, learned, connection
+        self.rules = [r for r in program.rules if only is None or r.name in only]
         self._stack = ExitStack()
-        self._lookups: dict[str, Lookup] = {}
-        for number, rule in enumerate(program.rules):
-            files = RuleFiles(pool.workspace, program.name, number)
-            lookup = rule.lookup(pool.workspace, learned[rule.name], files)
-            if lookup is not None:
-                self._lookups[rule.name] = self._stack.enter_context(closing(lookup))
+        self._ready: dict[str, Judging] = {}
+        with ExitStack() as stack:
+            for number, rule in enumerate(program.rules):
+                if rule in self.rules:
+                    files = RuleFiles(pool.workspace, program.name, number)
+                    ready = rule.opened(learned[rule.name], files)
+                    stack.callback(ready.close)
+                    self._ready[rule.name] = ready
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Judge:
         return self
@@ -166,25 +251,46 @@ class Judge:
 
     def batch(self, batch: Batch) -> Iterator[Judged]:
         """Judge shards, or parts of shards, with one query."""
-        values = self._evaluate(batch)
-        for shard, rows in batch.slices():
-            yield self._one(shard, batch.table[rows], [column[rows] for column in values.columns])
+        for shard, samples, found in self._found(batch):
+            verdicts = {name: verdict.truth for name, verdict in found.items()}
+            repeats = {name: v.repeats for name, v in found.items() if v.repeats is not None}
+            copied = copies(self.program.keep, verdicts, repeats, samples.num_rows)
+            listed = {name: verdict.listed for name, verdict in found.items()}
+            yield Judged(shard, samples, verdicts, listed, copied)
 
-    def _one(self, shard: str, samples: pa.Table, evaluated: list[pa.ChunkedArray]) -> Judged:
-        values = iter(evaluated)
-        verdicts, listed = {}, {}
-        for rule in self.program.rules:
-            mine = [next(values) for _ in range(rule.judged)]
-            lookup = self._lookups.get(rule.name)
-            found = lookup.among(shard, samples["uid"]) if lookup else None
-            among = None if found is None else found["uid"].combine_chunks()
-            rows = Rows(mine, samples["uid"], among)
-            verdicts[rule.name] = rule.judge(rows, self.learned[rule.name])
-            listed[rule.name] = found
-        return Judged(shard, samples, verdicts, listed)
+    def verdicts(self, batch: Batch) -> dict[str, Truth]:
+        """Rule name → verdict on all rows of a batch."""
+        found = [verdicts for _, _, verdicts in self._found(batch)]
+        return {
+            rule.name: Truth(
+                *(np.concatenate(column) for column in zip(*(f[rule.name].truth for f in found), strict=True))
+            )
+            for rule in self.rules
+        }
+
+    def _found(self, batch: Batch) -> Iterator[tuple[str, pa.Table, dict[str, Verdict]]]:
+        evaluated = self._evaluate(batch)
+        for shard, rows in batch.slices():
+            samples = batch.table[rows]
+            values = iter([column[rows] for column in evaluated.columns])
+            found = {}
+            for rule in self.rules:
+                mine = [next(values) for _ in range(rule.judged)]
+                found[rule.name] = self._ready[rule.name].judge(Rows(shard, mine, samples["uid"]))
+            yield shard, samples, self._asked(found, samples.num_rows)
+
+    def _asked(self, found: dict[str, Verdict], rows: int) -> dict[str, Verdict]:
+        """Without the verdicts on rows that do not reach a rule."""
+        truths = {name: verdict.truth for name, verdict in found.items()}
+        for name, scope in self.program.scopes.items():
+            if name in found:
+                left = reached(scope, truths, rows)
+                truth = Truth(truths[name].passed & left, truths[name].failed & left)
+                found[name] = replace(found[name], truth=truth)
+        return found
 
     def _evaluate(self, batch: Batch) -> pa.Table:
-        wanted = [(rule, e.sql) for rule in self.program.rules for e in rule.expressions[: rule.judged]]
+        wanted = [(rule, e.sql) for rule in self.rules for e in rule.expressions[: rule.judged]]
         if not wanted:
             return pa.table({})
         try:

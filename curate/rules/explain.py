@@ -141,17 +141,5 @@ def _of_rule(rule: Compiled, judged: Judged, learned: Learned) -> RuleVerdict:
     elif truth.failed[0]:
         result = "fail"
     values = {name: judged.samples[name][0].as_py() for name in sorted(rule.columns)}
-    return RuleVerdict(rule.name, rule.kind, rule.text, result, values, _note(rule, judged, learned))
-
-
-def _note(rule: Compiled, judged: Judged, learned: Learned) -> str:
-    if rule.kind == "top":
-        if learned["value"] is None:
-            return "no row passes"
-        return (
-            f"cut at {float(learned['value']):.9g}, uid {learned['uid']}, quantile {learned['quantile']:.4f}"
-        )
-    listed = judged.listed[rule.name]
-    if rule.kind == "dedup" and listed is not None and listed.num_rows:
-        return f"copy of {listed['survivor'][0].as_py()}"
-    return ""
+    note = rule.note(learned, judged.listed[rule.name])
+    return RuleVerdict(rule.name, rule.kind, rule.text, result, values, note)

@@ -9,12 +9,19 @@ from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column, base_files, columns_of
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
+from curate.rules.digests import with_digest
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """What decides the bytes of a selection, as JSON values."""
+    """What decides the bytes of a selection, as JSON values: also the digests of the files that rules name.
+
+    Raises:
+        UserError: such a file is missing, or not the one whose digest the rule has.
+    """
+    facts = experiment.facts()
+    rules = {name: with_digest(name, facts["rules"][name], rule) for name, rule in experiment.rules.items()}
     # The order of the rules decides reasons; mappings lose theirs in a fingerprint.
-    return {**experiment.facts(), "order": list(experiment.rules)}
+    return {**facts, "rules": rules, "order": list(rules)}
 
 
 class Families:

@@ -12,7 +12,7 @@ import numpy as np
 from curate.config.filters import Keep, rule_names
 from curate.reasons import FilterReason
 from curate.rules.kinds import Compiled, Learned
-from curate.rules.logic import Mask, Truth, combine, conjuncts, decided_by, written
+from curate.rules.logic import Mask, Truth, combine, conjuncts, decided_by, reached, written
 
 
 @dataclass
@@ -20,11 +20,13 @@ class Funnel:
     """Counts over the shards of a pool.
 
     Attributes:
+        scopes: what a row has to pass before it reaches a rule; for others, all rows do.
         sequence: what has to hold, one after the other.
     """
 
     rules: tuple[Compiled, ...]
     keep: Keep
+    scopes: Mapping[str, tuple[Keep, ...]] = field(default_factory=dict)
     rows: int = 0
     kept: int = 0
     total: int = 0
@@ -48,6 +50,10 @@ class Funnel:
         for name, truth in verdicts.items():
             self._rules[name, "passed"] += int(truth.passed.sum())
             self._rules[name, "failed"] += int(truth.failed.sum())
+            scope = self.scopes.get(name)
+            self._rules[name, "rows_in"] += (
+                rows if scope is None else int(reached(scope, verdicts, rows).sum())
+            )
             if name in self._used:
                 decided = decided_by(name, self.keep, verdicts, kept)
                 self._rules[name, "uniquely_dropped"] += int(decided.sum())
@@ -90,24 +96,22 @@ class Funnel:
         }
 
     def _rule(self, rule: Compiled, learned: Learned, in_sequence: Counter[str]) -> dict[str, Any]:
-        passed, failed = self._rules[rule.name, "passed"], self._rules[rule.name, "failed"]
-        facts = {
+        counts = ("rows_in", "passed", "failed")
+        rows, passed, failed = (self._rules[rule.name, count] for count in counts)
+        return {
             "rule": rule.name,
             "kind": rule.kind,
             "expression": rule.text,
             "in_keep": rule.name in self._used,
-            "rows_in": self.rows,
+            "rows_in": rows,
             "passed": passed,
             "failed": failed,
-            "missing": self.rows - passed - failed,
-            "dropped_alone": self.rows - passed,
+            "missing": rows - passed - failed,
+            "dropped_alone": rows - passed,
             "dropped_in_sequence": in_sequence[rule.name],
             "uniquely_dropped": self._rules[rule.name, "uniquely_dropped"],
+            **rule.account(learned),
         }
-        if rule.kind == "top":
-            facts["threshold"] = learned["value"]
-            facts["quantile"] = learned["quantile"]
-        return facts
 
 
 def _fallen(sequence: list[Keep], verdicts: Mapping[str, Truth], rows: int) -> list[tuple[int, int, int]]:

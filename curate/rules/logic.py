@@ -1,12 +1,13 @@
 """Three-valued logic over rows: how verdicts of rules combine, and which rule a row fell to.
 
 A verdict is pass, fail or missing, by Kleene: a missing value stays missing wherever it could
-decide, also under ``not``; only pass keeps a row.
+decide, also under ``not``; only pass keeps a row. In a ``then`` the first part that a row does not
+pass decides: the parts behind it are not asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 from curate.config.filters import Keep
 
 Mask = npt.NDArray[np.bool_]
+Copies = npt.NDArray[np.int64]
 
 
 class Truth(NamedTuple):
@@ -47,7 +49,7 @@ def constant(value: bool, rows: int) -> Truth:
 
 
 def combine(keep: Keep, verdicts: Mapping[str, Truth]) -> Truth:
-    """The verdict of a combination of rule names by ``all``, ``any`` and ``not``."""
+    """The verdict of a combination of rule names by ``all``, ``any``, ``not`` and ``then``."""
     if isinstance(keep, str):
         return verdicts[keep]
     ((word, inner),) = keep.items()
@@ -55,6 +57,8 @@ def combine(keep: Keep, verdicts: Mapping[str, Truth]) -> Truth:
         truth = combine(inner, verdicts)
         return Truth(truth.failed, truth.passed)
     parts = [combine(part, verdicts) for part in inner]
+    if word == "then":
+        return _first_to_fail(parts)
     passed = np.stack([p.passed for p in parts])
     failed = np.stack([p.failed for p in parts])
     if word == "all":
@@ -62,10 +66,50 @@ def combine(keep: Keep, verdicts: Mapping[str, Truth]) -> Truth:
     return Truth(np.logical_or.reduce(passed), np.logical_and.reduce(failed))
 
 
+def _first_to_fail(parts: Sequence[Truth]) -> Truth:
+    left = parts[0].passed.copy()
+    failed = parts[0].failed.copy()
+    for part in parts[1:]:
+        failed |= left & part.failed
+        left &= part.passed
+    return Truth(left, failed)
+
+
+def reached(scope: Sequence[Keep], verdicts: Mapping[str, Truth], rows: int) -> Mask:
+    """Which rows passed all parts of a scope, bool, shape (rows,)."""
+    left = np.ones(rows, bool)
+    for part in scope:
+        left &= combine(part, verdicts).passed
+    return left
+
+
+def copies(keep: Keep, verdicts: Mapping[str, Truth], repeats: Mapping[str, Copies], rows: int) -> Copies:
+    """How often each kept row is there, int64, shape (rows,).
+
+    A rule without a count has 1. Parts of ``all`` and ``then`` multiply; of the parts of an ``any`` that
+    a row passes, the largest counts; a ``not`` counts nothing. Of no meaning for rows that are not kept.
+    """
+    if isinstance(keep, str):
+        return repeats.get(keep, np.ones(rows, np.int64))
+    ((word, inner),) = keep.items()
+    found = np.ones(rows, np.int64)
+    if word == "not":
+        return found
+    for part in inner:
+        mine = copies(part, verdicts, repeats, rows)
+        if word == "any":
+            found = np.maximum(found, np.where(combine(part, verdicts).passed, mine, 1))
+        else:
+            found = found * mine
+    return found
+
+
 def conjuncts(keep: Keep) -> list[Keep]:
-    """What must hold, one after the other: ``all`` within ``all`` is one sequence."""
-    if isinstance(keep, dict) and "all" in keep:
-        return [inner for part in keep["all"] for inner in conjuncts(part)]
+    """What must hold, one after the other: ``all`` and ``then`` within each other are one sequence."""
+    if isinstance(keep, dict):
+        ((word, inner),) = keep.items()
+        if word in ("all", "then"):
+            return [found for part in inner for found in conjuncts(part)]
     return [keep]
 
 

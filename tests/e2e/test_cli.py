@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -109,8 +110,8 @@ def test_explain_tells_the_trail_of_kept_dropped_and_failed(
     failed = next(r for r in rows if r["status"] != "success")
     said = succeeds(capsys, "explain", failed["uid"], "-w", finished)
     assert f"no image: {failed['reason']}" in said
-    selected = [pq.read_table(p) for p in (finished / "selections/curated").glob("0*.parquet")]
-    kept = {uid for table in selected for uid in table["uid"].to_pylist()}
+    subset = np.load(finished / "selections/curated/subset.npy")
+    kept = {f"{high:016x}{low:016x}" for high, low in subset.tolist()}
     for row in rows:
         if row["status"] == "success" and row["uid"] in kept:
             trail = json.loads(succeeds(capsys, "explain", row["uid"], "-w", finished, "--json"))

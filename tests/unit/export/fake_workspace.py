@@ -310,8 +310,6 @@ def _select(
         low, high = lower_bound(s, shards), lower_bound(s + 1, shards)
         uids = [r["uid"] for r in kept if low <= r["uid"] < high]
         many = [times[u] for u in uids]
-        table = pa.table({"uid": pa.array(uids, pa.string()), "repeats": pa.array(many, pa.int32())})
-        refs.append(ws.write_table(layout.selection(EXPERIMENT, name), table))
         total = sum(low <= r["uid"] < high for r in rows)
         counts.append({"shard": name, "samples": total, "kept": len(uids), "total": sum(many)})
     refs.append(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import Record, RecordStore
+from curate.dataset.selections import Selection
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import FileRef, Workspace
 from curate.filter.stage import FilterStage
@@ -110,13 +111,15 @@ def commit(workspace: Workspace, stage: str, unit: str, outputs: list[FileRef]) 
     RecordStore(workspace).write(record)
 
 
-def stage_of(name: str, experiment: Mapping[str, Any]) -> FilterStage:
-    return FilterStage(name, Experiment.model_validate(experiment), (MODEL,), (SCORER,))
+def stage_of(name: str, experiment: Mapping[str, Any], scorers: Sequence[str] = (SCORER,)) -> FilterStage:
+    return FilterStage(name, Experiment.model_validate(experiment), (MODEL,), tuple(scorers))
 
 
-def run_experiment(workspace: Workspace, name: str, experiment: Mapping[str, Any]) -> Outcome:
+def run_experiment(
+    workspace: Workspace, name: str, experiment: Mapping[str, Any], scorers: Sequence[str] = (SCORER,)
+) -> Outcome:
     """Run as the engine does, with its check of the sums and its record."""
-    stage = stage_of(name, experiment)
+    stage = stage_of(name, experiment, scorers)
     (unit,) = stage.units(workspace)
     outcome = stage.run(workspace, unit)
     assert outcome.rows_in == outcome.rows_out + sum(outcome.drops.values())
@@ -128,8 +131,9 @@ def kept_uids(workspace: Workspace, name: str) -> list[str]:
     """Uids of a selection in shard order, checked against each shard's counts."""
     counts = workspace.read_table(layout.selection_file(name, "counts.parquet")).to_pylist()
     found = []
+    selection = Selection(workspace, name)
     for row in counts:
-        table = workspace.read_table(layout.selection(name, row["shard"]))
+        table = selection.read(row["shard"])
         assert table.num_rows == row["kept"]
         assert table["repeats"].to_pylist() == [1] * table.num_rows
         found += table["uid"].to_pylist()

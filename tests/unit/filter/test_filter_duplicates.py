@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 from curate.dataset.samples import Column
 from curate.dataset.workspace import Workspace
 from curate.rules.database import open_database, scratch_folder
-from curate.rules.duplicates import KeyTable, LoserFile
+from curate.rules.duplicates import KeyTable
 from curate.rules.expressions import Checker
+from curate.rules.uidfiles import UidFile
 from tests.unit.filter.filter_pool import uid_from
 
 ROWS = 400_000
@@ -51,7 +52,7 @@ def test_many_duplicates_in_little_memory(tmp_path: Path) -> None:
     assert written["uid"].to_pylist() == [uids[i] for i in lost]
     assert written["survivor"].to_pylist() == [uids[survivor[i]] for i in lost]
 
-    file = LoserFile(workspace, ref.path)
+    file = UidFile(workspace, ref.path)
     for first_row, last_row in [(0, 0), (0, ROWS - 1), (lost[65_535], lost[65_536]), (150_000, 220_000)]:
         inside = [uids[i] for i in lost if first_row <= i <= last_row]
         assert file.between(uids[first_row], uids[last_row])["uid"].to_pylist() == inside
@@ -65,6 +66,6 @@ def test_no_rows_give_an_empty_file(tmp_path: Path) -> None:
         keys = KeyTable(connection, "keys_00", [Checker(connection, COLUMNS).check("key", "p", "key")], None)
         ref, rows = keys.write_losers(workspace, "losers.parquet")
     assert rows == 0
-    file = LoserFile(workspace, ref.path)
+    file = UidFile(workspace, ref.path)
     assert file.between("0", "f").num_rows == 0
     file.close()

@@ -141,11 +141,10 @@ class TestWhatIsDoneAgain:
         workspace = pool_of(tmp_path, rows, 3)
         run_experiment(workspace, "e", EVERYTHING)
         assert workspace.exists(layout.selection_file("e", "duplicates_02.parquet"))
-        workspace.write_bytes(layout.selection("e", "00007"), b"of a shard that is no more")
+        workspace.write_bytes(layout.selection_file("e", "00007.parquet"), b"of an earlier version")
         run_experiment(workspace, "e", CLIP)
         left = {p.rsplit("/", 1)[1] for p in workspace.sizes("selections/e")}
-        shards = {f"0000{i}.parquet" for i in range(3)}
-        assert left == shards | {"counts.parquet", "funnel.json", "learned.json", "subset.npy"}
+        assert left == {"counts.parquet", "funnel.json", "learned.json", "subset.npy"}
 
     def test_without_images_there_is_nothing_to_do(self, tmp_path: Path) -> None:
         assert list(stage_of("e", CLIP).units(Workspace(str(tmp_path)))) == []
@@ -201,8 +200,8 @@ class TestMeaning:
         assert set(kept_uids(workspace, "less")) == clip - english
         (unit,) = stage_of("both", {"rules": rules}).units(workspace)
         paths = [ref.path for ref in unit.inputs]
-        assert layout.selection("clip", "00002") in paths
-        assert not any("funnel" in path or "subset" in path for path in paths)
+        assert layout.selection_file("clip", "subset.npy") in paths
+        assert not any("funnel" in path for path in paths)
 
 
 class TestSubset:
@@ -299,7 +298,7 @@ def test_threads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         workspace = pool_of(tmp_path / str(threads), rows)
         digests.append(sorted(run_experiment(workspace, "e", EVERYTHING).outputs, key=lambda r: r.path))
     assert digests[0] == digests[1]
-    assert len(digests[0]) == 3 + 5
+    assert len(digests[0]) == 5
 
 
 def test_scratch_is_gone_afterwards(tmp_path: Path) -> None:
@@ -397,7 +396,7 @@ class TestErrors:
 
     def test_an_experiment_that_was_not_run(self, tmp_path: Path) -> None:
         workspace = pool_of(tmp_path, some_rows(20))
-        message = "filter/e needs selections/other/00000.parquet, which filter/other has not made"
+        message = "filter/e needs selections/other/counts.parquet, which filter/other has not made"
         with pytest.raises(DataError, match=re.escape(message)):
             stage_of("e", {"rules": {"o": {"experiment": "other"}}}).units(workspace)
 

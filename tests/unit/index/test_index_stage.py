@@ -10,8 +10,8 @@ import pytest
 from curate.config.models import IndexSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.uid import from_halves
-from curate.dataset.workspace import FileRef, Workspace
+from curate.dataset.uid import from_halves, halves
+from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.embed.stage import EmbedStage
 from curate.errors import DataError, UserError
 from curate.index.build import new_index, search
@@ -40,18 +40,20 @@ class FakeFilter(Stage):
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         uids = {uid for i, (uid, _, _) in enumerate(samples(ROWS)) if i in self.keep}
         refs: list[FileRef] = []
-        counts = []
+        counts, everything = [], list[str]()
         for i in range(SHARDS):
             shard = layout.shard_name(i, SHARDS)
             all_uids = workspace.read_table(layout.image_table(shard))["uid"].to_pylist()
             kept = [u for u in all_uids if u in uids]
-            table = pa.table(
-                {"uid": pa.array(kept, pa.string()), "repeats": pa.array([1] * len(kept), pa.int32())}
-            )
-            refs.append(workspace.write_table(layout.selection(self.experiment, shard), table))
+            everything += kept
             counts.append({"shard": shard, "samples": len(all_uids), "kept": len(kept), "total": len(kept)})
         path = layout.selection_file(self.experiment, "counts.parquet")
         refs.append(workspace.write_table(path, pa.Table.from_pylist(counts)))
+        path = layout.selection_file(self.experiment, "subset.npy")
+        with workspace.writing(path) as temporary:
+            with temporary.open("wb") as stream:
+                np.save(stream, halves(pa.array(everything, pa.string())))
+            refs.append(ref_of(temporary, path))
         return Outcome(tuple(refs), ROWS, len(uids), {"x": ROWS - len(uids)})
 
 

@@ -1,0 +1,100 @@
+"""Filter experiments as data: named rules over columns, and how they combine.
+
+A rule is a mapping that is told by its first key::
+
+    clip:   {where: "similarity >= 0.3"}          # a SQL boolean expression (DuckDB)
+    top:    {top: similarity, fraction: 0.3}      # the best 30 %, exactly floor(f * n)
+    unique: {dedup: [sha256], highest: similarity}  # one row per key
+    other:  {experiment: basic}                   # what another experiment kept
+
+``keep`` combines rule names with ``all``, ``any``, ``not`` and ``then``; without it every rule must hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from curate.config.base import Settings
+from curate.config.filters.keep import Keep, rule_names, scopes
+from curate.config.filters.rules import (
+    RULE_KEYS,
+    BalanceRule,
+    CapRule,
+    DedupRule,
+    EntitiesRule,
+    EqualRule,
+    ExperimentRule,
+    FrequencyRule,
+    HardCapRule,
+    InRule,
+    NearRule,
+    NotInRule,
+    Rule,
+    SampleRule,
+    ScoreRule,
+    SemDedupRule,
+    SoftCapRule,
+    TopRule,
+    WhereRule,
+)
+
+__all__ = [
+    "RULE_KEYS",
+    "BalanceRule",
+    "CapRule",
+    "DedupRule",
+    "EntitiesRule",
+    "EqualRule",
+    "Experiment",
+    "ExperimentRule",
+    "FrequencyRule",
+    "HardCapRule",
+    "InRule",
+    "Keep",
+    "NearRule",
+    "NotInRule",
+    "Rule",
+    "SampleRule",
+    "ScoreRule",
+    "SemDedupRule",
+    "SoftCapRule",
+    "TopRule",
+    "WhereRule",
+    "rule_names",
+    "scopes",
+]
+
+
+class Experiment(Settings):
+    """Named rules and their combination."""
+
+    description: str = Field("", description="One line for the report.")
+    rules: dict[str, Rule] = Field(min_length=1, description="Name → rule; the name is the drop reason.")
+    keep: Keep | None = Field(None, description="Combination by all/any/not/then. Default: all rules.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_sql(cls, value: Any) -> Any:
+        """A rule given as a plain string is a ``where``."""
+        if isinstance(value, dict) and isinstance(value.get("rules"), dict):
+            rules = {k: {"where": v} if isinstance(v, str) else v for k, v in value["rules"].items()}
+            return {**value, "rules": rules}
+        return value
+
+    @model_validator(mode="after")
+    def _keep_names_rules(self) -> Experiment:
+        for name in rule_names(self.combination()):
+            if name not in self.rules:
+                have = ", ".join(self.rules)
+                raise ValueError(f"keep: no rule named '{name}' (rules: {have})")
+        return self
+
+    def combination(self) -> Keep:
+        """The combination in force: ``keep``, or all rules in their order."""
+        return self.keep if self.keep is not None else {"all": list(self.rules)}
+
+    def uses(self) -> tuple[str, ...]:
+        """Names of the experiments this one builds on."""
+        return tuple(r.experiment for r in self.rules.values() if isinstance(r, ExperimentRule))

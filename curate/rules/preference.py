@@ -1,0 +1,67 @@
+"""Which of several rows is the better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.rules.draws import uniforms, words_of
+from curate.rules.expressions import Checker, Expression
+from curate.rules.pool import doubles
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """By a column, by a seeded draw, or by nothing; of equals the smaller uid is better.
+
+    Attributes:
+        by: gives what is better where it is larger; None: the salt decides.
+        salt: of the draw; None: all rows are equal.
+        text: for people.
+    """
+
+    by: Expression | None
+    salt: int | None
+    text: str
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """What has to be evaluated."""
+        return (self.by,) if self.by else ()
+
+    def ranks(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
+        """Larger is better, float64, shape (n,), without NaN: no value is the lowest.
+
+        Args:
+            values: the evaluated expressions.
+        """
+        if self.by is not None:
+            ranks = doubles(values[0]) + 0.0
+            return np.where(np.isnan(ranks), -np.inf, ranks)
+        if self.salt is not None:
+            return uniforms(words_of(uids, self.salt))
+        return np.zeros(len(uids))
+
+
+def preference(
+    checker: Checker, place: str, highest: str | None, lowest: str | None, salt: int | None = None
+) -> Preference:
+    """Check ``highest`` or ``lowest`` of a rule. Raises UserError, see ``Checker.check``."""
+    if highest is not None:
+        return Preference(checker.check(highest, f"{place}.highest", "number"), None, f"highest {highest}")
+    if lowest is not None:
+        return Preference(
+            negated(checker.check(lowest, f"{place}.lowest", "number")), None, f"lowest {lowest}"
+        )
+    return Preference(None, salt, "smallest uid" if salt is None else "drawn")
+
+
+def negated(number: Expression) -> Expression:
+    """The expression with the other sign."""
+    return Expression(f"-({number.sql})", number.text, number.place, number.columns, "DOUBLE")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.dataset.samples import columns_of
+from curate.dataset.workspace import Workspace
+from curate.errors import DataError
+from curate.rules.folded import FoldedPool
+from curate.rules.pool import Pool
+from tests.unit.filter.filter_pool import (
+    MODEL,
+    SCORE_TYPES,
+    SCORER,
+    cut_in_shards,
+    uid_from,
+    write_pool,
+    write_scores,
+)
+
+NAMES = ["similarity", "text_length", "text_score", "text_lang", "text", "width"]
+
+
+def rows_of(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for i in range(count):
+        row: dict[str, Any] = {"uid": uid_from(((i * 7919 + seed) % 1009) << 112), "text": f"größe {i}"}
+        row["text_score"] = [None, float("nan"), i / 3][i % 3]
+        row["text_lang"] = [None, "en", "de"][i % 3]
+        row["similarity"] = i / 100 if i % 4 else None
+        row["width"] = i
+        found.append(row)
+    return found
+
+
+def pools(workspace: Workspace, shards: Sequence[str]) -> tuple[Pool, FoldedPool]:
+    columns = columns_of(workspace, shards[0], [MODEL], [SCORER])
+    return Pool(workspace, tuple(shards), columns), FoldedPool(workspace, tuple(shards), columns)
+
+
+def scanned(pool: Pool, names: Sequence[str], batch_rows: int) -> tuple[pa.Table, list[tuple[str, int]]]:
+    batches = list(pool.scan(names, batch_rows))
+    return pa.concat_tables([b.table for b in batches]), [s for b in batches for s in b.shards]
+
+
+def names_in(workspace: Workspace) -> list[str]:
+    root = Path(workspace.url) / ".curate" / "columns"
+    return sorted(p.name.rpartition("-")[0] for p in root.rglob("*.arrow"))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 60), st.permutations(NAMES), st.integers(0, 6))
+def test_a_folded_pool_is_the_pool(
+    tmp_path_factory: pytest.TempPathFactory, count: int, shards: int, batch: int, names: list[str], few: int
+) -> None:
+    workspace = write_pool(tmp_path_factory.mktemp("w"), cut_in_shards(rows_of(count), shards))
+    plain, folded = pools(workspace, [f"{i:05d}" for i in range(shards)])
+    for _ in range(2):  # made, then mapped
+        expected, found = (scanned(p, names[:few], batch) for p in (plain, folded))
+        assert found[0].equals(expected[0])
+        assert found[1] == expected[1]
+    assert names_in(workspace) == sorted({"uid", *({"text": "caption"}.get(n, n) for n in names[:few])})
+
+
+def test_what_has_changed_is_made_again_and_the_old_removed(tmp_path: Path) -> None:
+    rows = rows_of(30)
+    workspace = write_pool(tmp_path, cut_in_shards(rows, 2))
+    _, folded = pools(workspace, ["00000", "00001"])
+    before, _ = scanned(folded, ["text_length", "width"], 10)
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / ".curate" / "columns").rglob("*.arrow")}
+    for i, part in enumerate(cut_in_shards(rows, 2)):
+        changed = [{**row, "text_length": 5} for row in part]
+        write_scores(workspace, f"{i:05d}", changed, SCORER, SCORE_TYPES)
+    after, _ = scanned(folded, ["text_length", "width"], 10)
+    assert set(after["text_length"].to_pylist()) == {5}
+    assert after["width"].equals(before["width"])
+    now = {p: p.stat().st_mtime_ns for p in (tmp_path / ".curate" / "columns").rglob("*.arrow")}
+    assert len(now) == len(files) == 3
+    assert sum(files.get(p) == t for p, t in now.items()) == 2
+
+
+def test_other_samples_make_everything_again(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
+    _, folded = pools(workspace, ["00000"])
+    scanned(folded, ["text_length"], 10)
+    workspace = write_pool(tmp_path, cut_in_shards(rows_of(31), 1))
+    found, _ = scanned(folded, ["text_length"], 10)
+    assert found.num_rows == 31
+
+
+def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
+    _, folded = pools(workspace, ["00000"])
+    scanned(folded, ["width"], 10)
+    (file,) = (tmp_path / ".curate" / "columns").rglob("width-*.arrow")
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"width-.*remove it, it is made again"):
+        scanned(folded, ["width"], 10)
