@@ -13,11 +13,11 @@ from rich.table import Table
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.samples import image_shards
+from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.demo.world import World
 from curate.reasons import DownloadReason as Reason
 from curate.rules.explain import open_judge
-from curate.rules.logic import combine
 
 EXPERIMENT = "curated"
 
@@ -73,11 +73,11 @@ class Score:
 
 @dataclass
 class Key:
-    """The comparison: download reasons, every rule of the experiment, and what was kept in the end."""
+    """The comparison: download reasons, every rule of ``curated``, and what each experiment keeps."""
 
     fetched: dict[str, Counter[str]] = field(default_factory=dict)
     rules: dict[str, Score] = field(default_factory=dict)
-    kept: Score = field(default_factory=Score)
+    experiments: dict[str, Score] = field(default_factory=dict)
     missing: int = 0
     """Planted pairs that are not candidates, and candidates that were not planted."""
 
@@ -102,13 +102,13 @@ def read_key(workspace: Workspace, config: PipelineConfig, world: World) -> Key:
             else:
                 key.missing += 1
     groups: Counter[str] = Counter()
-    judged: list[tuple[Row, dict[str, bool], bool]] = []
-    for uid, passed, kept in _verdicts(workspace, config):
+    judged: list[tuple[Row, dict[str, bool]]] = []
+    for uid, passed in _verdicts(workspace, config):
         row = truth[uid]
         row["group"] = row["duplicate_of"] or row["url"]
         groups[row["group"]] += 1
-        judged.append((row, passed, kept))
-    for row, passed, kept in judged:
+        judged.append((row, passed))
+    for row, passed in judged:
         for rule, did_pass in passed.items():
             score = key.rules.setdefault(rule, Score())
             if rule == "unique":
@@ -118,16 +118,18 @@ def read_key(workspace: Workspace, config: PipelineConfig, world: World) -> Key:
                 should_drop = _should_drop(rule, row)
                 if should_drop is not None:
                     score.add(should_drop, not did_pass)
-        if kept:
-            key.kept.add(False, True)
-            key.kept.right += _ideal(row)
     key.rules["unique"].should = sum(n - 1 for n in groups.values())
-    key.kept.should = len({row["group"] for row, _, _ in judged if _ideal(row)})
+    wanted = {row["group"] for row, _ in judged if _ideal(row)}
+    for name in config.filter.experiments:
+        rows = [truth[uid] for uid in _kept(workspace, name)]
+        # Of a group of equal files one is wanted; every further copy is one too many.
+        right = {row["group"] for row in rows if _ideal(row)}
+        key.experiments[name] = Score(len(wanted), len(rows), len(right))
     return key
 
 
 def print_key(console: Console, key: Key) -> None:
-    """Two tables: the downloader's reasons, and precision and recall of every filter."""
+    """Three tables: the downloader's reasons, every rule of ``curated``, and all experiments."""
     fetched = Table(title="download: what was planted, and what was found", title_justify="left")
     for name in ("the web answers with", "expected", "found"):
         fetched.add_column(name)
@@ -148,11 +150,21 @@ def print_key(console: Console, key: Key) -> None:
             rule, f"{score.should:,}", f"{score.did:,}", f"{score.precision:.3f}", f"{score.recall:.3f}"
         )
     console.print(table)
-    kept = key.kept
-    console.print(
-        f"kept [bold]{kept.did:,}[/] samples; {kept.right:,} of them are what one would want: "
-        f"precision [bold]{kept.precision:.3f}[/], recall [bold]{kept.recall:.3f}[/] of {kept.should:,}"
-    )
+    wanted = key.experiments[EXPERIMENT].should
+    title = f"experiments, against {wanted:,} wanted pictures"
+    table = Table(title=title, title_justify="left")
+    table.add_column("experiment")
+    for name in ("kept", "wanted ones", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for experiment, kept in key.experiments.items():
+        table.add_row(
+            f"[bold]{experiment}[/]" if experiment == EXPERIMENT else experiment,
+            f"{kept.did:,}",
+            f"{kept.right:,}",
+            f"{kept.precision:.3f}",
+            f"{kept.recall:.3f}",
+        )
+    console.print(table)
 
 
 def _should_drop(rule: str, row: Row) -> bool | None:
@@ -176,12 +188,17 @@ def _fetched(workspace: Workspace, shard: str) -> Iterator[tuple[str, str | None
     yield from zip(table["uid"].to_pylist(), table["reason"].to_pylist(), strict=True)
 
 
-def _verdicts(workspace: Workspace, config: PipelineConfig) -> Iterator[tuple[str, dict[str, bool], bool]]:
-    """uid, rule → passed, and whether it was kept, for every sample."""
+def _kept(workspace: Workspace, experiment: str) -> Iterator[str]:
+    selection = Selection(workspace, experiment)
+    for shard in selection.kept:
+        yield from selection.read(shard)["uid"].to_pylist()
+
+
+def _verdicts(workspace: Workspace, config: PipelineConfig) -> Iterator[tuple[str, dict[str, bool]]]:
+    """uid, and rule → passed, for every sample."""
     experiment = config.filter.experiments[EXPERIMENT]
     models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
     with open_judge(workspace, EXPERIMENT, experiment, models, scorers) as judge:
         for judged in judge.all_shards():
-            kept = combine(judge.program.keep, judged.verdicts).passed
             for i, uid in enumerate(judged.samples["uid"].to_pylist()):
-                yield uid, {name: bool(t.passed[i]) for name, t in judged.verdicts.items()}, bool(kept[i])
+                yield uid, {name: bool(t.passed[i]) for name, t in judged.verdicts.items()}
