@@ -249,6 +249,26 @@ def explain(
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="An experiment.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    workspace: AtOption = "./work",
+    examples: Annotated[int, typer.Option(help="Samples shown of what only one keeps.", min=0)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Two experiments side by side: what only one keeps, means of every score, languages, examples."""
+    from curate.inspect.diff import diff as difference
+    from curate.inspect.diff_text import print_diff
+
+    space = Workspace(workspace)
+    found = difference(space, _config_of(space), a, b, examples)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        print_diff(out, found)
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(help='e.g. "SELECT reason, count(*) FROM images GROUP BY 1"')],
     workspace: AtOption = "./work",

@@ -85,7 +85,7 @@ def _load_file(source: str, places: Places, trail: tuple[str, ...]) -> dict[str,
     if source in trail:
         raise ConfigError(f"{source}: `extends` goes round in a circle: {' → '.join((*trail, source))}")
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise ConfigError(f"{source}: no such config file")
         text, folder = path.read_text(), path.parent
