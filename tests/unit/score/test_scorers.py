@@ -48,6 +48,22 @@ def test_image_geometry() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "sides",
+    [
+        pa.array([300.0, float("nan"), float("inf"), 1e10, -5.0, 0.5, 20.7, None]),
+        pa.array(["300", "nan", "", "99999999999", "-5", "0", "20", None]),
+        pa.chunked_array([pa.array([300, 2**31, 2**62, 0, -1, -(2**63), 20, None], pa.int64())]),
+        pa.array([300, 2**31, 2**64 - 1, 0, 0, 0, 20, None], pa.uint64()),
+    ],
+)
+def test_an_odd_size_costs_its_row_only(sides: pa.Array) -> None:
+    found = score_image(sides, pa.array([100] * 8, pa.int16()))
+    assert found["min_side"].to_pylist() == [100, None, None, None, None, None, 20, None]
+    assert found["aspect"].to_pylist() == [3.0, None, None, None, None, None, 5.0, None]
+    assert found["pixels"].to_pylist() == [30_000, None, None, None, None, None, 2_000, None]
+
+
 def plain_tags(vectors: np.ndarray, positive: np.ndarray, negative: np.ndarray, scale: float) -> list[tuple]:
     """One row at a time, by the definition."""
     rows = []
