@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from curate.config.filters import Experiment
@@ -133,17 +134,18 @@ class FilterStage(Stage):
         subset = layout.selection_file(name, SUBSET)
         with workspace.writing(subset) as temporary:
             with SubsetWriter(temporary) as writer:
-                for judged in judge.all_shards():
-                    rows = judged.samples.num_rows
-                    kept = funnel.add(judged.verdicts, rows)
-                    uids = judged.samples["uid"].filter(pa.array(kept))
+                for batch, judged in judge.all_batches():
+                    kept = funnel.add(judged.verdicts, len(judged.copies))
                     repeats = judged.repeats(kept)
-                    writer.add(uids, repeats)
-                    total = int(repeats.sum())
-                    funnel.total += total
-                    row = (judged.shard, rows, len(uids), total)
-                    for field, value in zip(COUNTS.names, row, strict=True):
-                        counts[field].append(value)
+                    writer.add(batch.table["uid"].filter(pa.array(kept)), repeats)
+                    funnel.total += int(repeats.sum())
+                    times = np.zeros(len(kept), np.int64)
+                    times[kept] = repeats
+                    for shard, rows in batch.slices():
+                        here = times[rows]
+                        row = (shard, len(here), int(kept[rows].sum()), int(here.sum()))
+                        for field, value in zip(COUNTS.names, row, strict=True):
+                            counts[field].append(value)
             refs.append(ref_of(temporary, subset))
         path = layout.selection_file(name, "counts.parquet")
         refs.append(workspace.write_table(path, pa.table(counts, COUNTS)))

@@ -187,9 +187,10 @@ def _one_pass(
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts on one shard.
+    """Verdicts on one shard, or on all of a batch.
 
     Attributes:
+        shard: its name, or that of the first.
         samples: uid and the columns that were read.
         verdicts: rule name → verdict; a row that does not reach a rule has none from it.
         listed: rule name → what the rule's own file says about these uids.
@@ -244,40 +245,44 @@ class Judge:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
+    def all_batches(self) -> Iterator[tuple[Batch, Judged]]:
+        """Every batch of the pool, in order, with the verdicts on all of its rows."""
+        for batch in self.pool.scan(self.program.columns()):
+            yield batch, self.judged(batch)
+
     def all_shards(self) -> Iterator[Judged]:
         """Every shard of the pool, in order."""
         for batch in self.pool.scan(self.program.columns()):
             yield from self.batch(batch)
 
     def batch(self, batch: Batch) -> Iterator[Judged]:
-        """Judge shards, or parts of shards, with one query."""
-        for shard, samples, found in self._found(batch):
-            verdicts = {name: verdict.truth for name, verdict in found.items()}
-            repeats = {name: v.repeats for name, v in found.items() if v.repeats is not None}
-            copied = copies(self.program.keep, verdicts, repeats, samples.num_rows)
-            listed = {name: verdict.listed for name, verdict in found.items()}
-            yield Judged(shard, samples, verdicts, listed, copied)
+        """Judge shards, or parts of shards, with one query; a result for each."""
+        judged = self.judged(batch)
+        for shard, rows in batch.slices():
+            verdicts = {n: Truth(t.passed[rows], t.failed[rows]) for n, t in judged.verdicts.items()}
+            yield Judged(shard, batch.table[rows], verdicts, judged.listed, judged.copies[rows])
+
+    def judged(self, batch: Batch) -> Judged:
+        """Judge all rows of a batch."""
+        found = self._found(batch)
+        verdicts = {name: verdict.truth for name, verdict in found.items()}
+        repeats = {name: v.repeats for name, v in found.items() if v.repeats is not None}
+        copied = copies(self.program.keep, verdicts, repeats, batch.table.num_rows)
+        listed = {name: verdict.listed for name, verdict in found.items()}
+        return Judged(batch.shards[0][0], batch.table, verdicts, listed, copied)
 
     def verdicts(self, batch: Batch) -> dict[str, Truth]:
         """Rule name → verdict on all rows of a batch."""
-        found = [verdicts for _, _, verdicts in self._found(batch)]
-        return {
-            rule.name: Truth(
-                *(np.concatenate(column) for column in zip(*(f[rule.name].truth for f in found), strict=True))
-            )
-            for rule in self.rules
-        }
+        return {name: verdict.truth for name, verdict in self._found(batch).items()}
 
-    def _found(self, batch: Batch) -> Iterator[tuple[str, pa.Table, dict[str, Verdict]]]:
-        evaluated = self._evaluate(batch)
-        for shard, rows in batch.slices():
-            samples = batch.table[rows]
-            values = iter([column[rows] for column in evaluated.columns])
-            found = {}
-            for rule in self.rules:
-                mine = [next(values) for _ in range(rule.judged)]
-                found[rule.name] = self._ready[rule.name].judge(Rows(shard, mine, samples["uid"]))
-            yield shard, samples, self._asked(found, samples.num_rows)
+    def _found(self, batch: Batch) -> dict[str, Verdict]:
+        values = iter(self._evaluate(batch).columns)
+        shards, uids = tuple(shard for shard, _ in batch.shards), batch.table["uid"]
+        found = {}
+        for rule in self.rules:
+            mine = [next(values) for _ in range(rule.judged)]
+            found[rule.name] = self._ready[rule.name].judge(Rows(shards, mine, uids))
+        return self._asked(found, batch.table.num_rows)
 
     def _asked(self, found: dict[str, Verdict], rows: int) -> dict[str, Verdict]:
         """Without the verdicts on rows that do not reach a rule."""

@@ -31,15 +31,15 @@ UidAt = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Rows:
-    """What a rule is told about rows of a shard.
+    """What a rule is told about rows of some shards.
 
     Attributes:
-        shard: its name.
+        shards: their names.
         values: its evaluated expressions, as many as it has to judge.
         uids: ascending.
     """
 
-    shard: str
+    shards: tuple[str, ...]
     values: Sequence[pa.ChunkedArray]
     uids: pa.ChunkedArray
 

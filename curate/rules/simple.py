@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.selections import Selection
+from curate.dataset.selections import SELECTED, Selection
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Truth, truth_of
 
@@ -42,19 +42,13 @@ class _Selection:
     def __init__(self, experiment: str, files: RuleFiles) -> None:
         self.experiment, self.workspace = experiment, files.workspace
         self.selection: Selection | None = None
-        self.held: tuple[str, pa.Table] | None = None
 
     def judge(self, rows: Rows) -> Verdict:
-        selected = self._of(rows.shard)
+        self.selection = self.selection or Selection(self.workspace, self.experiment)
+        selected = pa.concat_tables([SELECTED, *(self.selection.read(shard) for shard in rows.shards)])
         kept = np.asarray(pc.is_in(rows.uids, selected["uid"].combine_chunks())).astype(bool)
         repeats = np.ones(len(rows), np.int64)
         if kept.any():
             places = pc.index_in(rows.uids.filter(pa.array(kept)), selected["uid"].combine_chunks())
             repeats[kept] = np.asarray(selected["repeats"].take(places))
         return Verdict(Truth(kept, ~kept), repeats)
-
-    def _of(self, shard: str) -> pa.Table:
-        if self.held is None or self.held[0] != shard:
-            self.selection = self.selection or Selection(self.workspace, self.experiment)
-            self.held = (shard, self.selection.read(shard))
-        return self.held[1]
