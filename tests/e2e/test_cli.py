@@ -95,7 +95,9 @@ def test_a_filter_that_cannot_work_is_refused_with_its_place(
         ("text", "rules.bad"),
     ]:
         experiments = {"experiments": {"broken": {"rules": {"bad": rule}}}}
-        message = fails(capsys, "filter", web.config(tmp_path, filter=experiments))
+        everything = {key: {"experiments": None} for key in ("index", "export", "report")}
+        config = web.config(tmp_path, filter=experiments, **everything)
+        message = fails(capsys, "filter", config)
         assert "filter.experiments.broken.rules.bad" in message
         assert words in message
     assert fingerprints(copy_of) == before
