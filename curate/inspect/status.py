@@ -13,7 +13,10 @@ from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.run.progress import duration_text
 
-ORDER = ("parse", "ingest", "download", "stored", "embed", "score", "filter", "index", "export", "report")
+ORDER = (
+    *("parse", "ingest", "download", "stored", "embed", "learn", "score", "sheet"),
+    *("filter", "index", "export", "report"),
+)
 
 
 def stage_order(name: str) -> tuple[int, str]:
