@@ -14,8 +14,18 @@ from curate.errors import UserError
 from curate.run.progress import duration_text
 
 ORDER = (
-    *("parse", "ingest", "download", "stored", "embed", "learn", "score", "sheet"),
-    *("filter", "index", "export", "report"),
+    "parse",
+    "ingest",
+    "download",
+    "stored",
+    "embed",
+    "learn",
+    "score",
+    "sheet",
+    "filter",
+    "index",
+    "export",
+    "report",
 )
 
 
