@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from curate.clip.model import Clip, load
 from curate.clip.sources import checkpoint_digest, resolve
-from curate.clip.vectors import write_vectors
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
@@ -20,6 +19,7 @@ from curate.dataset.samples import base_files, columns_of, family_path, read_sam
 from curate.dataset.workspace import FileRef, Workspace
 from curate.embed.decoders import decoders
 from curate.embed.encoding import Embedded, embed
+from curate.embed.writing import write_embeddings
 from curate.errors import DataError, UserError
 from curate.run.stage import Outcome, Stage, Unit
 
@@ -93,25 +93,11 @@ class EmbedStage(Stage):
     def _write(
         self, workspace: Workspace, shard: str, samples: pa.Table, result: Embedded
     ) -> tuple[FileRef, ...]:
-        table = pa.table(
-            {
-                "uid": samples["uid"],
-                "image_path": samples["uid"],
-                "caption": samples["text"],
-                "url": samples["url"],
-                "similarity": result.similarity,
-                "reason": result.reason,
-            }
+        found = {"image": result.image, "text": result.text}
+        vectors = {kind: vectors for kind, vectors in found.items() if vectors is not None}
+        return write_embeddings(
+            workspace, self.alias, shard, samples, vectors, result.similarity, result.reason
         )
-        if len(self.model.modalities) == 1:
-            table = table.drop_columns(["similarity"])
-        vectors = {"image": result.image, "text": result.text}
-        files = [
-            write_vectors(workspace, layout.embedding(self.alias, kind, shard), found)
-            for kind, found in vectors.items()
-            if found is not None
-        ]
-        return *files, workspace.write_table(layout.embedding_table(self.alias, shard), table)
 
     def _write_facts(self, workspace: Workspace, clip: Clip) -> None:
         """``model.json`` beside the vectors. It is no unit's output: all units agree on it.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from curate.config.base import Settings
@@ -19,8 +15,10 @@ from curate.config.scorers import CategoriesScorer
 from curate.config.scorers.classifiers import Label
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, Shard, blocks, known_rows, taken
+from curate.score.prompts import list_of
 
 Floats = npt.NDArray[np.floating[Any]]
+FOLDER = "category_prompts"
 
 
 class CategoryPrompts(Settings):
@@ -144,38 +142,8 @@ def category_prompts(scorer: str, settings: CategoriesScorer) -> dict[str, tuple
     place = f"score.scorers.{scorer}"
     if settings.categories:
         return _checked({"categories": settings.categories}, place).categories
-    text, source = _text(settings.prompts or "data_types", f"{place}.prompts")
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{source}: expected a mapping with `categories:`")
+    data, source = list_of(settings.prompts or "data_types", f"{place}.prompts", FOLDER, "categories:")
     return _checked(data, source).categories
-
-
-def shipped() -> dict[str, str]:
-    """Name → text of the lists that come with the package."""
-    folder = resources.files("curate.score") / "category_prompts"
-    files = [f for f in folder.iterdir() if f.name.endswith(".yaml")]
-    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
-
-
-def _text(name: str, place: str) -> tuple[str, str]:
-    lists = shipped()
-    if name in lists:
-        return lists[name], f"prompts '{name}'"
-    path = Path(name).expanduser()
-    if path.is_file():
-        try:
-            return path.read_text("utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{place}: {name} cannot be read ({error})") from None
-    near = difflib.get_close_matches(name, lists, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"shipped lists: {', '.join(lists)}"
-    raise UserError(f"{place}: no prompt list or file '{name}'; {hint}")
 
 
 def _checked(data: object, source: str) -> CategoryPrompts:

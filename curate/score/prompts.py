@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -43,7 +43,23 @@ def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
     place = f"score.scorers.{scorer}"
     if settings.prompts is None:
         return _checked({"positive": settings.positive, "negative": settings.negative}, place)
-    text, source = _text(settings.prompts, f"{place}.prompts")
+    data, source = list_of(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
+    return _checked(data, source)
+
+
+def shipped(folder: str = "prompts") -> dict[str, str]:
+    """Name → text of the lists that come with the package, in a folder of this one."""
+    files = [f for f in (resources.files("curate.score") / folder).iterdir() if f.name.endswith(".yaml")]
+    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
+
+
+def list_of(name: str, place: str, folder: str, keys: str) -> tuple[dict[str, Any], str]:
+    """The mapping in a shipped list or in a user's file, and what to call it in errors.
+
+    Raises:
+        UserError: no such list or file, or it is no mapping; says that it should have these ``keys``.
+    """
+    text, source = _text(name, place, folder)
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -51,20 +67,13 @@ def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{source}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{source}: expected a mapping with the lists `positive` and `negative`")
-    return _checked(data, source)
+        raise UserError(f"{source}: expected a mapping with `{keys}`")
+    return data, source
 
 
-def shipped() -> dict[str, str]:
-    """Name → text of the lists that come with the package."""
-    folder = resources.files("curate.score") / "prompts"
-    files = [f for f in folder.iterdir() if f.name.endswith(".yaml")]
-    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
-
-
-def _text(name: str, place: str) -> tuple[str, str]:
+def _text(name: str, place: str, folder: str) -> tuple[str, str]:
     """Text of a list and what to call it in errors."""
-    lists = shipped()
+    lists = shipped(folder)
     if name in lists:
         return lists[name], f"prompts '{name}'"
     path = Path(name).expanduser()

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.clip.vectors import STORED, Vectors, write_vectors
+from curate.clip.vectors import STORED, Vectors
 from curate.config.base import fingerprint
 from curate.config.models import ModelSettings
 from curate.dataset import layout
@@ -33,6 +33,7 @@ from curate.embed.stored.keys import key_of, uids_of
 from curate.embed.stored.named import dim_of
 from curate.embed.stored.rows import Joined, Records, fill, join, record_dtype
 from curate.embed.stored.spills import names_of, read_shard, spill_rows, write_spill
+from curate.embed.writing import write_embeddings
 from curate.errors import DataError, UserError
 from curate.reasons import EmbedReason
 from curate.run.plan import inputs_digest
@@ -232,21 +233,10 @@ class JoinStage(Stage):
     def _write(
         self, workspace: Workspace, shard: str, samples: pa.Table, joined: Joined
     ) -> tuple[FileRef, ...]:
-        table = pa.table(
-            {
-                "uid": samples["uid"],
-                "image_path": samples["uid"],
-                "caption": samples["text"],
-                "url": samples["url"],
-                "similarity": pa.array(joined.similarity, mask=np.isnan(joined.similarity)),
-                "reason": pa.array(joined.reasons, pa.string()),
-            }
-        )
-        files = [
-            write_vectors(workspace, layout.embedding(self.alias, modality, shard), cast(Vectors, vectors))
-            for modality, vectors in joined.vectors.items()
-        ]
-        return *files, workspace.write_table(layout.embedding_table(self.alias, shard), table)
+        similarity = pa.array(joined.similarity, mask=np.isnan(joined.similarity))
+        vectors = cast(dict[str, Vectors], joined.vectors)
+        reason = pa.array(joined.reasons, pa.string())
+        return write_embeddings(workspace, self.alias, shard, samples, vectors, similarity, reason)
 
     def finish(self, workspace: Workspace) -> None:
         """Write ``model.json``.

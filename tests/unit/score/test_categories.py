@@ -18,7 +18,8 @@ from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
-from curate.score.categories import categorize, category_prompts, centres_of, shipped
+from curate.score.categories import categorize, category_prompts, centres_of
+from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, save_clip, settings_of
 
@@ -129,7 +130,7 @@ def test_order_and_prompts_count_where_they_decide(space: Workspace, clip: Path)
 
 def test_the_shipped_list_is_the_default() -> None:
     prompts = category_prompts("k", CategoriesScorer(type="categories", model="m"))
-    assert list(shipped()) == ["data_types"]
+    assert list(shipped("category_prompts")) == ["data_types"]
     assert {"photo", "drawing", "screenshot", "logo", "document", "poster"} <= set(prompts)
     assert all(2 <= len(texts) <= 5 for texts in prompts.values())
 

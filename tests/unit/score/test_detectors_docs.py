@@ -15,8 +15,8 @@ from curate.dataset import layout
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.filter.stage import FilterStage
-from curate.score.categories import shipped
 from curate.score.image_stats import MEASURES
+from curate.score.prompts import shipped
 from curate.score.stage import score_stages
 from curate.score.text_classifier import DETOXIFY
 from tests.unit.embed.clip_shards import run_stage
@@ -44,7 +44,7 @@ def test_columns_labels_and_categories_are_named() -> None:
     columns += ["pwatermark", "best", "probability", "margin", "p_<category>"]
     assert [c for c in columns if f"`_{c}`" not in PAGE] == []
     assert [label for label in DETOXIFY if f"`{label}`" not in PAGE] == []
-    categories = yaml.safe_load(shipped()["data_types"])["categories"]
+    categories = yaml.safe_load(shipped("category_prompts")["data_types"])["categories"]
     assert ", ".join(categories) in PAGE
 
 
