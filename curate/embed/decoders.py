@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,27 +107,23 @@ def decoders(device: torch.device, wanted: int | None) -> Decoders:
     with _starting:
         pool = _pools.get((processes, count))
         if pool is None:
+            if device.type == "cuda" and not processes:
+                log.warning("images are decoded in threads: this process may not start others")
             executor = _processes(count) if processes else ThreadPoolExecutor(count, "decode")
             pool = Decoders(executor, Blocks(processes, device.type == "cuda"), processes)
             _pools[(processes, count)] = pool
         return pool
 
 
-def forget_broken(error: BaseException) -> bool:
+def forget_all() -> None:
     """After a decoding process has died: the next call of ``decoders`` starts new ones."""
-    if not isinstance(error, BrokenProcessPool):
-        return False
     with _starting:
         _pools.clear()
-    return True
 
 
 def _may_have_processes() -> bool:
     """A daemonic process (a Dask worker by default) may not start others; memfd is Linux's."""
-    possible = hasattr(os, "memfd_create") and not multiprocessing.current_process().daemon
-    if not possible:
-        log.warning("images are decoded in threads: this process may not start others")
-    return possible
+    return hasattr(os, "memfd_create") and not multiprocessing.current_process().daemon
 
 
 def _processes(count: int) -> ProcessPoolExecutor:

@@ -25,7 +25,7 @@ from curate.clip.text import Tokens, by_length
 from curate.clip.vectors import Vectors
 from curate.dataset.tars import image_spans
 from curate.embed.blocks import Block
-from curate.embed.decoders import Decoders, Span, forget_broken
+from curate.embed.decoders import Decoders, Span, forget_all
 from curate.errors import DataError
 from curate.reasons import EmbedReason
 
@@ -72,12 +72,21 @@ def embed(
         captions: the n captions; null or white space has no embedding.
         tar: the shard, members in any order; those of no sample, and second copies, are ignored.
         pool: decodes and tokenises.
+
+    Raises:
+        DataError: a process of the pool has died.
     """
     seeing = [clip for clip, wanted in clips if "image" in wanted]
     images = _Images(len(captions))
-    if seeing:
-        images.read(seeing, uids, tar, pool)
-    return [_of_model(clip, wanted, images, captions, pool) for clip, wanted in clips]
+    try:
+        if seeing:
+            images.read(seeing, uids, tar, pool)
+        return [_of_model(clip, wanted, images, captions, pool) for clip, wanted in clips]
+    except BrokenProcessPool:  # when handing out work as well as when waiting for it
+        forget_all()
+        raise DataError(
+            "a process that decodes images died (out of memory?); the shard is tried again"
+        ) from None
 
 
 def _of_model(
@@ -160,7 +169,7 @@ class _Images:
             yield _Work(np.array([row for row, _, _ in part], np.int64), targets, futures)
 
     def _launch(self, clips: Sequence[Clip], work: _Work) -> _Work:
-        broken = [slot for future in work.decoding for slot in _decoded(future)]
+        broken = [slot for future in work.decoding for slot in future.result()]
         for row in work.rows[broken].tolist():
             self.reasons[row] = EmbedReason.DECODE_ERROR
         blocks = dict(work.targets)
@@ -189,16 +198,6 @@ def _of_samples(tar: Path, uids: Mapping[str, int]) -> list[Span]:
         if row is not None and row not in found:
             found[row] = (row, offset, size)
     return list(found.values())
-
-
-def _decoded(future: Future[list[int]]) -> list[int]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        forget_broken(error)
-        raise DataError(
-            "a process that decodes images died (out of memory?); the shard is tried again"
-        ) from None
 
 
 def _texts(clip: Clip, captions: Sequence[str | None], rows: Rows, pool: Decoders) -> tuple[Vectors, int]:
