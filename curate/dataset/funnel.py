@@ -22,7 +22,9 @@ class RuleAccount:
         alone: dropped if this were the only rule.
         in_sequence: dropped by this rule of those that the rules before it left.
         unique: kept if it were not for this rule.
-        threshold: the value at which a ``top`` cuts; None for other rules.
+        threshold: the value at which it cuts, of a ``top`` and of a bound on one side; None for other rules.
+        quantile: of a ``top`` the share of samples with a value that do not pass, of a bound the share
+            that lies below it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class RuleAccount:
     in_sequence: int | None
     unique: int | None
     threshold: float | None
+    quantile: float | None = None
 
     @property
     def words(self) -> str:
@@ -56,7 +59,6 @@ def rules_of(funnel: Mapping[str, Any]) -> list[RuleAccount]:
     """The rules of a funnel, in their order."""
     found = []
     for entry in funnel.get("rules") or ():
-        threshold = entry.get("threshold")
         found.append(
             RuleAccount(
                 name=str(entry.get("rule", "")),
@@ -68,10 +70,87 @@ def rules_of(funnel: Mapping[str, Any]) -> list[RuleAccount]:
                 alone=_count(entry, "dropped_alone"),
                 in_sequence=_count(entry, "dropped_in_sequence"),
                 unique=_count(entry, "uniquely_dropped"),
-                threshold=float(threshold) if isinstance(threshold, (int, float)) else None,
+                threshold=_number(entry, "threshold"),
+                quantile=_number(entry, "quantile"),
             )
         )
     return found
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What any two rules drop both, each as if it were the only one.
+
+    Attributes:
+        both: ``both[i][j]``: samples that the rules i and j drop; ``both[i][i]``: that i drops.
+    """
+
+    rules: tuple[str, ...]
+    both: tuple[tuple[int, ...], ...]
+
+
+def overlap_of(funnel: Mapping[str, Any]) -> Overlap | None:
+    """None of a funnel that does not tell."""
+    facts = funnel.get("overlap")
+    if not isinstance(facts, Mapping):
+        return None
+    both = tuple(tuple(int(n) for n in row) for row in facts.get("both_drop") or ())
+    return Overlap(tuple(str(name) for name in facts.get("rules") or ()), both)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples that have one value of a column, or one of some.
+
+    Attributes:
+        name: the value.
+        rows: how many there are; ``kept + sum(reasons.values())``.
+        total: what is kept with its repeats.
+        reasons: reason → samples dropped for it.
+    """
+
+    name: str
+    rows: int
+    kept: int
+    total: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The samples by the values of one column.
+
+    Attributes:
+        values: the most frequent ones, most frequent first.
+        other: all other values together.
+        others: how many different ones these are; None: more than were counted.
+        unknown: samples without a value.
+    """
+
+    column: str
+    values: tuple[Part, ...]
+    other: Part
+    others: int | None
+    unknown: Part
+
+
+def parts_of(funnel: Mapping[str, Any]) -> list[Parts]:
+    """The columns that a funnel is broken down by, in their order."""
+    return [
+        Parts(
+            column=str(column),
+            values=tuple(_part(str(v["value"]), v) for v in facts["values"]),
+            other=_part("other", facts["other"]),
+            others=facts["other"]["values"],
+            unknown=_part("unknown", facts["unknown"]),
+        )
+        for column, facts in (funnel.get("by") or {}).items()
+    ]
+
+
+def _part(name: str, facts: Mapping[str, Any]) -> Part:
+    rows, kept, total = (int(facts[key]) for key in ("rows_in", "kept", "total"))
+    return Part(name, rows, kept, total, {str(k): int(n) for k, n in facts["reasons"].items()})
 
 
 def percent(share: float) -> str:
@@ -84,3 +163,8 @@ def percent(share: float) -> str:
 def _count(entry: Mapping[str, Any], key: str) -> int | None:
     value = entry.get(key)
     return int(value) if isinstance(value, (int, float)) else None
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    return float(value) if isinstance(value, (int, float)) else None

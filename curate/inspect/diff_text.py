@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,31 +11,80 @@ from rich.table import Table
 from curate.inspect.diff import GROUPS, Difference
 from curate.inspect.tables import cell
 
+ROWS = 12
+"""Columns whose means are shown."""
 
-def print_diff(console: Console, found: Difference) -> None:
-    """Counts, a table of means, languages, and examples of what only one keeps."""
-    titles = dict(zip(GROUPS, (f"only {found.a}", f"only {found.b}", "both"), strict=True))
+
+def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
+    """Counts, reasons, the means that differ most, languages, and examples of what only one keeps."""
+    titles = {name: escape(title) for name, title in found.titles().items()}
     console.print(
         f"{found.a} keeps {found.kept_a:,}, {found.b} keeps {found.kept_b:,} of {found.pool:,} samples; "
-        f"of all that either keeps, both keep {found.jaccard:.1%}"
+        f"of all that either keeps, both keep {found.jaccard:.1%}",
+        markup=False,
+        soft_wrap=True,
     )
-    table = Table(title="means", title_justify="left")
+    for name, other in (("only_a", found.b), ("only_b", found.a)):
+        group = found.groups[name]
+        if group.reasons:
+            why = _shares(group.reasons, group.samples)
+            console.print(f"[bold]{titles[name]}[/]  {escape(other)} dropped them: {why}", highlight=False)
+    console.print(_means(found, titles))
+    more = len(columns_of(found)) - ROWS
+    if more > 0:
+        console.print(f"[dim]{more} columns that differ less: --json or --html[/]")
+    for name in GROUPS:
+        if languages := found.groups[name].languages:
+            shares = _shares(languages, found.groups[name].samples)
+            console.print(f"[bold]{titles[name]}[/]  {shares}", highlight=False)
+    for name in GROUPS[:2]:
+        shown = found.groups[name].examples[:examples]
+        if shown:
+            console.print(f"\n[bold]{titles[name]}[/], for example")
+        for example in shown:
+            why = f"  [dim]{escape(example.reason)}[/]" if example.reason else ""
+            console.print(f"  {example.uid}{why}", highlight=False, soft_wrap=True)
+            console.print(f"    {escape(cell(example.text))}", highlight=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"[yellow]{escape(note)}[/]")
+
+
+def effect_text(value: float | None) -> str:
+    """An effect with its sign."""
+    if value is None:
+        return ""
+    return "0" if round(value, 2) == 0 else f"{value:+.2f}".replace("inf", "∞").replace("-", "−")
+
+
+def mean_text(value: float) -> str:
+    """A mean in four digits, or all of those before the point."""
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def columns_of(found: Difference) -> list[str]:
+    """The columns that have a mean, those that differ most first."""
+    known = dict.fromkeys(name for group in GROUPS for name in found.groups[group].means)
+    return list(dict.fromkeys([*found.effects, *known]))
+
+
+def _means(found: Difference, titles: Mapping[str, str]) -> Table:
+    table = Table(title="means, largest difference first", title_justify="left")
     table.add_column("column")
     for name in GROUPS:
         table.add_column(titles[name], justify="right")
-    table.add_row("samples", *(f"{found.groups[name].samples:,}" for name in GROUPS))
-    columns = dict.fromkeys(column for name in GROUPS for column in found.groups[name].means)
-    for column in columns:
+    table.add_column("effect", justify="right")
+    table.add_row("samples", *(f"{found.groups[name].samples:,}" for name in GROUPS), "")
+    for column in columns_of(found)[:ROWS]:
         means = [found.groups[name].means.get(column) for name in GROUPS]
-        table.add_row(column, *("" if mean is None else f"{mean:,.4g}" for mean in means))
-    console.print(table)
-    for name in GROUPS:
-        group = found.groups[name]
-        if group.languages:
-            shares = ", ".join(f"{lang} {n / group.samples:.1%}" for lang, n in group.languages.items())
-            console.print(f"[bold]{titles[name]}[/]  {escape(shares)}")
-    for name in GROUPS[:2]:
-        if found.groups[name].examples:
-            console.print(f"\n[bold]{titles[name]}[/], for example")
-        for row in found.groups[name].examples:
-            console.print(f"  {row['uid']}  {escape(cell(row['text']))}", highlight=False)
+        cells = ("" if mean is None else mean_text(mean) for mean in means)
+        table.add_row(escape(column), *cells, effect_text(found.effects.get(column)))
+    if found.compared:
+        first, second = (titles[name] for name in found.compared)
+        table.caption = f"effect: ({first} − {second}) / pooled standard deviation"
+        table.caption_justify = "left"
+    return table
+
+
+def _shares(counts: Mapping[str, int], samples: int) -> str:
+    return ", ".join(f"{escape(name)} {n / samples:.1%}" for name, n in counts.items())

@@ -23,6 +23,7 @@ ORDER = (
     "score",
     "sheet",
     "filter",
+    "filter-grid",
     "index",
     "export",
     "report",

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from curate.dataset.samples import Column, read_samples
 from curate.dataset.workspace import Workspace
+from curate.pages.pictures import thumbnails
+from curate.pages.words import HARMFUL, host_of, is_unsafe, plain_link, shortened
 from curate.report.charts import number
 from curate.report.collect import Collected
 from curate.report.picking import Pick
-from curate.report.thumbnails import thumbnails
-from curate.report.verdicts import is_unsafe
 
 TEXT = 280
 """Characters of an alt text that a card shows."""
-
-HARMFUL = {"positive", "nsfw", "unsafe", "yes", "true"}
 
 
 @dataclass(frozen=True)
@@ -69,36 +66,17 @@ def cards(
 
 
 def _card(row: dict[str, Any], picture: str | None, shown: Sequence[str], reason: str, unsafe: bool) -> Card:
-    text = " ".join(str(row.get("text") or "").split())
     url = str(row.get("url") or "")
     return Card(
         uid=str(row["uid"]),
-        text=text if len(text) <= TEXT else text[: TEXT - 1] + "…",
+        text=shortened(row.get("text"), TEXT),
         picture=picture,
         link=plain_link(url),
-        host=_host(url),
+        host=host_of(url) or url[:60],
         values={name: _value(row[name]) for name in shown},
         reason=reason,
         unsafe=unsafe,
     )
-
-
-def plain_link(url: str) -> str | None:
-    """The URL when a browser would go to an http(s) address with it, else None."""
-    if any(ord(c) <= 0x20 or c == "\x7f" for c in url):
-        return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    return url if parts.scheme in ("http", "https") and parts.netloc else None
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or url[:60]
-    except ValueError:
-        return url[:60]
 
 
 def _value(value: Any) -> str:

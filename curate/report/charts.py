@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.report.statistics import Histogram, Threshold
+from curate.report.statistics import Histogram
+from curate.rules.thresholds import Threshold
 
 WIDTH, WIDE, HEIGHT = 330, 460, 150
 _INK = {

@@ -17,12 +17,12 @@ from curate.report.statistics import (
     Groups,
     Histogram,
     Mask,
-    Threshold,
     doubles,
     edges_for,
     hosts,
 )
 from curate.report.verdicts import KEPT, Replay, Sorted
+from curate.rules.thresholds import Threshold
 
 PROBED = 16
 """Shards that are looked at to choose the bins of histograms."""

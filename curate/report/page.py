@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import yaml
 
 from curate import __version__
 from curate.dataset.account import Step
-from curate.dataset.funnel import RuleAccount, percent
+from curate.dataset.funnel import RuleAccount, overlap_of, parts_of, percent
+from curate.pages import html
+from curate.pages.words import is_unsafe
+from curate.report.account import overlap_table, parts_table
 from curate.report.cards import Card
 from curate.report.charts import aspects, histogram, number, size_map
 from curate.report.collect import SIZES, Collected, Wanted
 from curate.report.picking import Gallery, Pick
 from curate.report.statistics import Groups
-from curate.report.verdicts import is_unsafe
 from curate.run.progress import duration_text
 
 LISTED = 12
@@ -71,21 +69,14 @@ class Facts:
 
 def render(facts: Facts) -> str:
     """The page. Everything that comes from the web is escaped by the template."""
-    script = _resource("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"n": lambda v: "–" if v is None else f"{v:,}", "pct": percent}
-    template = environment.from_string(_resource("report.html"))
-    return template.render(
-        view(facts), style=_resource("report.css"), script=script, script_digest=f"sha256-{digest}"
-    )
+    return html.render("curate.report", "report", view(facts))
 
 
 def view(facts: Facts) -> dict[str, Any]:
     """All values that the template reads."""
     found = facts.found
+    parts = parts_of(facts.funnel)
+    told = {p.column for p in parts}
     return {
         "title": facts.title or facts.experiment,
         "experiment": facts.experiment,
@@ -96,10 +87,12 @@ def view(facts: Facts) -> dict[str, Any]:
         "side": [_block(s) for s in facts.steps if s.verb in ("embed", "score") and s.drops],
         "failed": [s for s in facts.steps if s.failed],
         "rules": [_rule(r, found.samples) for r in facts.rules],
+        "overlap": overlap_table(overlap_of(facts.funnel)),
+        "parts": [parts_table(p) for p in parts],
         "keep": str(facts.funnel.get("keep") or ""),
         "histograms": _histograms(facts),
         "galleries": _galleries(facts),
-        "languages": _groups(found.languages),
+        "languages": _groups(None if facts.wanted.language in told else found.languages),
         "language_column": facts.wanted.language,
         "hosts": _groups(found.hosts),
         "aspects": _aspects(found),
@@ -111,10 +104,6 @@ def view(facts: Facts) -> dict[str, Any]:
         "samples": found.samples,
         "kept": found.kept,
     }
-
-
-def _resource(name: str) -> str:
-    return (resources.files("curate.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _by_verb(steps: Sequence[Step]) -> dict[str, Step]:
@@ -206,9 +195,19 @@ def _rule(rule: RuleAccount, samples: int) -> dict[str, Any]:
         "alone": rule.alone,
         "in_sequence": rule.in_sequence,
         "unique": rule.unique,
-        "threshold": None if rule.threshold is None else number(rule.threshold),
+        "cut": _cut(rule),
         "widths": [share(rule.passed), share(rule.failed), share(rule.missing)],
     }
+
+
+def _cut(rule: RuleAccount) -> str:
+    """Where a threshold lies; the value of a ``where`` is in its SQL."""
+    told = []
+    if rule.threshold is not None and not rule.sql:
+        told.append(f"cut at {number(rule.threshold)}")
+    if rule.quantile is not None:
+        told.append(f"quantile {number(rule.quantile)}")
+    return ", ".join(told)
 
 
 def _histograms(facts: Facts) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from curate.errors import UserError
 from curate.report.cards import cards
 from curate.report.collect import Wanted, collect
 from curate.report.page import Facts, render
-from curate.report.statistics import Threshold, thresholds_in
 from curate.report.verdicts import Replay
+from curate.rules.thresholds import Threshold, thresholds_in
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "page"

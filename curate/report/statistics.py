@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,41 +121,6 @@ def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lower-case host of every http(s) URL without a leading ``www.``; NULL for all else."""
     found = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
     return pc.replace_substring_regex(pc.utf8_lower(found), r"^www\.", "")
-
-
-_STRING = re.compile(r"'(?:[^']|'')*'")
-_NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A value at which a rule cuts a column; ``above`` when what lies above it passes."""
-
-    rule: str
-    column: str
-    value: float
-    above: bool
-
-
-def thresholds_in(rule: str, sql: str, columns: Sequence[str]) -> list[Threshold]:
-    """Comparisons of a bare column with a number in a SQL condition, for showing; nothing is parsed.
-
-    Finds ``column >= 0.3``, ``0.3 <= column`` and ``column BETWEEN 3 AND 5``; a comparison within
-    ``NOT`` is shown all the same, on the side that the operator says.
-    """
-    text = _STRING.sub("''", sql)
-    found = []
-    for column in columns:
-        name = rf'(?<![\w."])"?{re.escape(column)}"?(?![\w("])'
-        for match in re.finditer(rf"{name}\s*(>=|<=|>|<)\s*{_NUMBER}(?![\w.])", text, re.IGNORECASE):
-            found.append(Threshold(rule, column, float(match[2]), match[1][0] == ">"))
-        for match in re.finditer(rf"(?<![\w.]){_NUMBER}\s*(>=|<=|>|<)\s*{name}", text, re.IGNORECASE):
-            found.append(Threshold(rule, column, float(match[1]), match[2][0] == "<"))
-        between = rf"{name}\s+BETWEEN\s+{_NUMBER}\s+AND\s+{_NUMBER}(?![\w.])"
-        for match in re.finditer(between, text, re.IGNORECASE):
-            found.append(Threshold(rule, column, float(match[1]), True))
-            found.append(Threshold(rule, column, float(match[2]), False))
-    return list(dict.fromkeys(found))
 
 
 def doubles(values: pa.ChunkedArray) -> Floats:

@@ -12,15 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.samples import Column
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
+from curate.pages.words import is_unsafe
 from curate.reasons import FilterReason
 from curate.rules.database import open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment
+from curate.rules.explain import as_run
 from curate.rules.logic import Truth, combine, conjuncts
 from curate.rules.pool import Pool
 
@@ -55,7 +56,7 @@ class Replay:
 
     def __init__(self, workspace: Workspace, experiment: str, columns: dict[str, Column]) -> None:
         self.workspace, self.experiment = workspace, experiment
-        self.settings = _settings(workspace, experiment)
+        self.settings = as_run(workspace, experiment)
         self.learned = _learned(workspace, experiment)
         self.pool = Pool(workspace, (), columns)
         self._selection = Selection(workspace, experiment)
@@ -125,25 +126,10 @@ class Replay:
         return unsafe
 
 
-def is_unsafe(name: str) -> bool:
-    """Whether the name of a rule or column is about pictures that not everybody wants to see."""
-    return any(word in name.lower() for word in ("nsfw", "unsafe"))
-
-
 def _facts(workspace: Workspace, experiment: str) -> dict[str, Any]:
     path = layout.selection_file(experiment, "learned.json")
     value = workspace.read_json(path) if workspace.exists(path) else {}
     return value if isinstance(value, dict) else {}
-
-
-def _settings(workspace: Workspace, experiment: str) -> Experiment | None:
-    """The experiment as it was when it ran, its rules in their order."""
-    settings = _facts(workspace, experiment).get("settings")
-    if not isinstance(settings, dict):
-        return None
-    order = settings.get("order") or list(settings["rules"])
-    rest = {k: v for k, v in settings.items() if k not in ("order", "rules")}
-    return Experiment.model_validate({**rest, "rules": {name: settings["rules"][name] for name in order}})
 
 
 def _learned(workspace: Workspace, experiment: str) -> dict[str, Any]:

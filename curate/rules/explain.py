@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config.base import fingerprint
@@ -82,18 +83,47 @@ def verdict(
         row = samples.filter(pc.equal(samples["uid"], uid))
         if not row.num_rows:
             raise UserError(f"{uid}: no sample of shard {shard} has this uid (its image may have failed)")
-        (judged,) = judge.batch(Batch(row, ((shard, 1),)))
-        program, learned = judge.program, judge.learned
+        return verdict_on(judge, row, shard)
+
+
+def verdict_on(judge: Judge, row: pa.Table, shard: str) -> Verdict:
+    """Judge one sample.
+
+    Args:
+        row: ``uid`` and all columns that the judge's rules read, of one sample.
+        shard: that it is of.
+    """
+    program = judge.program
+    (judged,) = judge.batch(Batch(row, ((shard, 1),)))
     kept = bool(combine(program.keep, judged.verdicts).passed[0])
     return Verdict(
-        name,
-        uid,
+        program.name,
+        row["uid"][0].as_py(),
         shard,
         written(program.keep),
         kept,
         reason_of(program.keep, judged.verdicts, 0),
-        tuple(_of_rule(rule, judged, learned[rule.name]) for rule in program.rules),
+        tuple(_of_rule(rule, judged, judge.learned[rule.name]) for rule in program.rules),
     )
+
+
+def as_run(workspace: Workspace, name: str) -> Experiment | None:
+    """An experiment as it was when it ran, its rules in their order; None for a selection made elsewhere.
+
+    Raises:
+        UserError: another version of this program wrote it, and its rules are not understood.
+    """
+    path = layout.selection_file(name, "learned.json")
+    facts = workspace.read_json(path) if workspace.exists(path) else None
+    settings = facts.get("settings") if isinstance(facts, dict) else None
+    if not isinstance(settings, dict):
+        return None
+    order = settings.get("order") or list(settings["rules"])
+    rest = {k: v for k, v in settings.items() if k not in ("order", "rules")}
+    try:
+        return Experiment.model_validate({**rest, "rules": {rule: settings["rules"][rule] for rule in order}})
+    except (ValueError, KeyError):
+        raise UserError(f"{workspace.url}/{path}: not understood; run `curate filter` again") from None
 
 
 @contextmanager
@@ -127,10 +157,16 @@ def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping
     if not workspace.exists(path):
         raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
     facts = workspace.read_json(path)
-    if fingerprint(facts["settings"]) != fingerprint(settings_of(experiment)):
+    if fingerprint(_asked(facts["settings"])) != fingerprint(_asked(settings_of(experiment))):
         raise UserError(f"experiment '{name}' has other rules now than when it was run; run filter again")
     rules: Mapping[str, Learned] = facts["rules"]
     return rules
+
+
+def _asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without what only the workspace could tell that numbers were taken from: it may be gone."""
+    frozen = settings.get("frozen")
+    return {**settings, "frozen": frozen["workspace"] if frozen else None}
 
 
 def _of_rule(rule: Compiled, judged: Judged, learned: Learned) -> RuleVerdict:
@@ -142,4 +178,6 @@ def _of_rule(rule: Compiled, judged: Judged, learned: Learned) -> RuleVerdict:
         result = "fail"
     values = {name: judged.samples[name][0].as_py() for name in sorted(rule.columns)}
     note = rule.note(learned, judged.listed[rule.name])
+    if "from" in learned:
+        note = f"{note}, learned in {learned['from']}" if note else f"learned in {learned['from']}"
     return RuleVerdict(rule.name, rule.kind, rule.text, result, values, note)

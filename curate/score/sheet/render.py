@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 
+from curate.pages import html
+from curate.pages.words import number
 from curate.score.sheet import draw
 from curate.score.sheet.cards import Card, Place
 from curate.score.sheet.choose import pick
 from curate.score.sheet.measure import QUANTILES, Grid, bands, bins, grid, quantiles
-from curate.score.sheet.sample import ENDLESS, Indices
+from curate.score.sheet.sample import Indices
 from curate.score.sheet.scan import Column, Scanned
 
 _PLAIN = re.compile(r"(?i)(?!current_|session_|local)[a-z][a-z0-9]*_[a-z0-9_]+")
@@ -96,25 +94,8 @@ def shelves(scanned: Scanned, column: Column, count: int) -> list[Shelf]:
 
 def render(sheet: Sheet) -> str:
     """The page. Whatever comes from the data is escaped by the template."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {
-        "n": lambda v: f"{v:,}",
-        "pct": percent,
-        "num": number,
-        "brief": brief,
-        "json": _json,
-    }
-    style, script = _resource("sheet.css"), _resource("sheet.js")
-    return environment.from_string(_resource("sheet.html")).render(
-        view(sheet),
-        style=style,
-        script=script,
-        style_digest=_digest(style),
-        script_digest=_digest(script),
-        plot=draw,
-    )
+    filters = {"pct": percent, "brief": brief, "json": _json}
+    return html.render("curate.score.sheet", "sheet", {**view(sheet), "plot": draw}, filters)
 
 
 def view(sheet: Sheet) -> dict[str, Any]:
@@ -286,15 +267,6 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def number(value: float) -> str:
-    """A number to read: whole ones in full, others in four digits."""
-    if abs(value) >= ENDLESS:
-        return "∞" if value > 0 else "−∞"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−", 1) if value < 0 else f"{value:.4g}"
-
-
 def brief(value: float) -> str:
     """A number to glance at: three digits."""
     return number(float(f"{value:.3g}")) if abs(value) < 1000 else number(value)
@@ -330,11 +302,3 @@ def _scaled(steps: Grid, weight: float) -> Grid:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _resource(name: str) -> str:
-    return (resources.files("curate.score.sheet") / "templates" / name).read_text(encoding="utf-8")

@@ -267,6 +267,6 @@ def test_rules_that_learn_by_the_real_filter(tmp_path: Path) -> None:
     cut = next(
         r["threshold"] for r in ws.read_json("selections/top/funnel.json")["rules"] if r["rule"] == "best"
     )
-    assert f"(cut at {cut:.4g})" in text
+    assert f"cut at {cut:.4g}, quantile 0." in text
     assert f"≥ {cut:.4g}" in text
     assert "nsfw_score ≤ 0.25" in text

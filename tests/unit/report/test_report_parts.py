@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curate.report.cards import plain_link
+from curate.pages.pictures import thumbnail
+from curate.pages.words import plain_link
 from curate.report.charts import histogram, number
 from curate.report.page import size_text
 from curate.report.picking import Gallery, draws, ranks
-from curate.report.statistics import Groups, Histogram, Threshold, edges_for, hosts, thresholds_in
-from curate.report.thumbnails import thumbnail
+from curate.report.statistics import Groups, Histogram, edges_for, hosts
+from curate.rules.thresholds import Threshold, thresholds_in
 
 
 def test_edges_hold_all_cuts_and_nearly_all_values() -> None:

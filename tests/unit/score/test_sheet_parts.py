@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dataset.uid import uid_of
-from curate.score.sheet.cards import thumbnail
+from curate.pages.pictures import thumbnail
+from curate.pages.words import number
 from curate.score.sheet.choose import pick
 from curate.score.sheet.draw import Axis, axis_of, bars, heights, marks
 from curate.score.sheet.measure import QUANTILES, bands, bins, grid, literal, quantiles
-from curate.score.sheet.render import identifier, key, number, percent, rule
+from curate.score.sheet.render import identifier, key, percent, rule
 from curate.score.sheet.sample import Sample
 from curate.score.sheet.scan import doubles
 from curate.score.sheet.tally import Tally

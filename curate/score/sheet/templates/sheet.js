@@ -1,4 +1,3 @@
-"use strict";
 const shown = (n) => n.toLocaleString("en-US");
 const percent = (share) => {
   const value = 100 * share;
@@ -129,26 +128,3 @@ function categories(section) {
 for (const section of document.querySelectorAll("section[data-grid]")) numbers(section);
 for (const section of document.querySelectorAll('section[data-kind="category"]'))
   if (section.querySelector(".choice")) categories(section);
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (!button) return;
-  const done = () => {
-    button.classList.add("done");
-    setTimeout(() => button.classList.remove("done"), 1200);
-  };
-  const select = () => {
-    const target = button.classList.contains("copy") ? button.closest(".rule").querySelector(".line") : button.firstElementChild;
-    window.getSelection().selectAllChildren(target);
-  };
-  if (navigator.clipboard) navigator.clipboard.writeText(button.dataset.copy).then(done, select);
-  else select();
-});
-
-for (const button of document.querySelectorAll(".unveil"))
-  button.addEventListener("click", () => {
-    const on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(on));
-    button.textContent = on ? "blur all" : "show all";
-    for (const box of document.querySelectorAll(".veiled input")) box.checked = on;
-  });

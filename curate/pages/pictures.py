@@ -1,10 +1,11 @@
-"""Small pictures for the page, as data URLs."""
+"""Small pictures for a page, as data URLs."""
 
 from __future__ import annotations
 
 import base64
 import io
 import warnings
+from collections.abc import Iterable
 
 from PIL import Image, ImageOps
 
@@ -14,35 +15,35 @@ from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 
 SIDE = 192
+"""Pixels of the longer side, unless told otherwise."""
 
 
-def thumbnail(image: bytes) -> str | None:
-    """A WebP of at most 192 by 192 pixels as a data URL; None when the image cannot be decoded."""
+def thumbnail(image: bytes, side: int = SIDE) -> str | None:
+    """A WebP of at most ``side`` by ``side`` pixels as a data URL; None when it cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(image)) as picture:
-                picture.draft("RGB", (SIDE, SIDE))
+                picture.draft("RGB", (side, side))
                 upright = ImageOps.exif_transpose(picture)
                 small = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-                small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+                small.thumbnail((side, side), Image.Resampling.LANCZOS)
                 out = io.BytesIO()
                 small.save(out, "WEBP", quality=74, method=4)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
         return None
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def thumbnails(workspace: Workspace, shard: str, uids: list[str]) -> dict[str, str]:
+def thumbnails(workspace: Workspace, shard: str, uids: Iterable[str], side: int = SIDE) -> dict[str, str]:
     """uid → data URL of those samples of a shard whose picture can be read."""
     path = layout.image_tar(shard)
-    found = {}
+    found: dict[str, str] = {}
     try:
         with workspace.open(path) as stream:
             for uid, _, image in images_of(stream, sorted(set(uids)), f"{workspace.url}/{path}"):
-                url = thumbnail(image)
-                if url is not None:
+                if url := thumbnail(image, side):
                     found[uid] = url
-    except DataError:
-        pass  # a report shows what there is; the stage that reads this shard next will say what is wrong
+    except (DataError, OSError):
+        pass  # a page shows what there is; whoever reads this tar for a purpose says what is wrong
     return found

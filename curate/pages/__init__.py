@@ -1,0 +1,1 @@
+"""What pages for the browser share: one look, pictures as data URLs, words from the web made harmless."""
