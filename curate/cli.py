@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
+from curate.startup import leave_pandas_out
 
 if TYPE_CHECKING:
     from curate.run.stage import Stage
@@ -183,6 +184,83 @@ def _score(
                 err.print(f"sheet  {space.full(layout.sheet(name))}", highlight=False, soft_wrap=True)
 
 
+def _filter(
+    config: ConfigArg,
+    sets: SetOption = None,
+    workspace: WorkspaceOption = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    redo: RedoOption = None,
+    dry_run: DryRunOption = False,
+    frozen: Annotated[
+        str | None,
+        typer.Option(
+            "--frozen",
+            metavar="OTHER",
+            help="URL of another workspace: judge by what the same experiments learned there.",
+        ),
+    ] = None,
+    grid: Annotated[
+        bool,
+        typer.Option("--grid", help="Instead compare all points of filter.grids, or all experiments."),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only this grid; give it several times for more."),
+    ] = None,
+) -> None:
+    """Every experiment of filter.experiments: which samples stay, and a funnel that says why.
+
+    To learn thresholds on a small pool and apply exactly these to a large one, or to a later one:
+
+    1. [bold]curate filter my.yaml -w ./small[/]
+    2. [bold]curate filter my.yaml -w ./large --frozen ./small[/]
+
+    Quantiles, cuts of top, cap, equal and sample, and counts of frequency and
+    balance are then those of ./small. Rules that know nothing but uids (dedup,
+    near, semdedup, samplers with repeats) look at ./large, as ever. To have
+    [bold]curate run[/] do so too, write `frozen: ./small` into the experiment.
+
+    To choose a threshold by what it keeps, write filter.grids (docs/grids.md):
+    [bold]curate filter my.yaml --grid[/] compares all points in one pass over the columns.
+    """
+    leave_pandas_out()
+    loaded = _load(config, sets, workspace, cluster, workers)
+    if grid or only:
+        if not grid:
+            raise UserError("--only: names grids, and goes with --grid")
+        if frozen is not None:
+            raise UserError("--grid and --frozen do not go together: a grid learns from its own pool")
+        _run_grids(loaded, only or (), redo, dry_run)
+        return
+    if frozen is not None:
+        names = [name for name, e in loaded.filter.experiments.items() if e.travelling()]
+        if not names:
+            raise UserError(f"--frozen: no experiment of {config} has a rule whose numbers travel")
+        keys = [f"filter.experiments.{name}.frozen={json.dumps(frozen)}" for name in names]
+        loaded = _load(config, [*(sets or ()), *keys], workspace, cluster, workers)
+    _run(loaded, ("filter",), redo, dry_run)
+
+
+def _run_grids(config: PipelineConfig, only: Sequence[str], redo: list[str] | None, dry_run: bool) -> None:
+    """Compare, and print what is stored, whether it was done now or before."""
+    from curate.filter.grid import GridStage
+    from curate.filter.grid_files import FACTS, read_comparison
+    from curate.inspect.grid_text import print_comparison
+    from curate.pipeline import grid_stages
+
+    stages = grid_stages(config, only)
+    _run(config, (), redo, dry_run, lambda _: stages)
+    space = Workspace(config.workspace, config.storage_options)
+    for stage in stages if not dry_run else ():
+        if isinstance(stage, GridStage) and space.exists(layout.grid_file(stage.grid_name, FACTS)):
+            print_comparison(out, space, read_comparison(space, stage.grid_name))
+
+
+_OWN: dict[str, Callable[..., None]] = {"score": _score, "filter": _filter}
+"""Verbs with options of their own."""
+
+
 def _add_stage_command(verb: str, text: str) -> None:
     def command(
         config: ConfigArg,
@@ -195,7 +273,7 @@ def _add_stage_command(verb: str, text: str) -> None:
     ) -> None:
         _run(_load(config, sets, workspace, cluster, workers), (verb,), redo, dry_run)
 
-    app.command(verb, help=text)(_score if verb == "score" else command)
+    app.command(verb, help=text)(_OWN.get(verb, command))
 
 
 for _verb, _text in {
@@ -203,7 +281,7 @@ for _verb, _text in {
     "download": "Candidates to images in webdataset shards; a row per candidate, with a reason if it failed.",
     "embed": "Images and texts to CLIP embeddings and their similarity, with every model of embed.models.",
     "score": str(_score.__doc__),
-    "filter": "Every experiment of filter.experiments: which samples stay, and a funnel that says why.",
+    "filter": str(_filter.__doc__),
     "index": "kNN indices over the kept samples.",
     "export": "Training shards, tables and the dataset card of the kept samples.",
     "report": "One self-contained HTML page per experiment.",
@@ -253,19 +331,33 @@ def diff(
     a: Annotated[str, typer.Argument(help="An experiment.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
     workspace: AtOption = "./work",
-    examples: Annotated[int, typer.Option(help="Samples shown of what only one keeps.", min=0)] = 5,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures of what only one keeps, and why.")
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(help="Samples shown of what only one keeps. Default: 5, on a page 24.", min=0, max=1000),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Two experiments side by side: what only one keeps, means of every score, languages, examples."""
+    """Two experiments side by side: what only one keeps and why, means of scores, languages, examples."""
     from curate.inspect.diff import diff as difference
+    from curate.inspect.diff_page import check_place, diff_page, write_page
     from curate.inspect.diff_text import print_diff
 
+    if html is not None:
+        check_place(html)
     space = Workspace(workspace)
-    found = difference(space, _config_of(space), a, b, examples)
+    printed = 5 if examples is None else examples
+    drawn = 24 if examples is None and html is not None else printed
+    found = difference(space, _config_of(space), a, b, drawn)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(found.facts(), indent=1, ensure_ascii=False, default=str))
     else:
-        print_diff(out, found)
+        print_diff(out, found, printed)
+    if html is not None:
+        write_page(html, diff_page(space, found))
+        err.print(f"page  {html}", highlight=False, soft_wrap=True)
 
 
 @app.command()

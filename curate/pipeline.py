@@ -6,10 +6,16 @@ Stage modules are imported when they are asked for: ``curate status`` does not p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from curate.config.filters import Experiment
+from curate.config.filters.grid import Grid
 from curate.config.models import PipelineConfig
-from curate.errors import ConfigError
+from curate.errors import ConfigError, UserError
 from curate.run.stage import Stage, in_one_pass
+
+if TYPE_CHECKING:
+    from curate.rules.sources import Tables
 
 
 def _ingest(config: PipelineConfig) -> Iterator[Stage]:
@@ -64,8 +70,53 @@ def _score(config: PipelineConfig) -> Iterator[Stage]:
 def _filter(config: PipelineConfig) -> Iterator[Stage]:
     from curate.filter.stage import FilterStage
 
+    experiments = _experiments(config)
     for name in _in_order_of_use(config):
-        yield FilterStage(name, config.filter.experiments[name], _models(config), _scorers(config))
+        yield FilterStage(
+            name,
+            experiments[name],
+            _models(config),
+            _scorers(config),
+            config.filter.account_by,
+            _tables(config),
+        )
+
+
+def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]:
+    """The grids of a config, or some of them, after the experiments whose selections they build on.
+
+    A config without grids has one of all its experiments, named ``experiments``.
+
+    Raises:
+        UserError: there is none of such a name, or nothing to compare.
+    """
+    from curate.filter.grid import GridStage
+
+    experiments = _experiments(config)
+    grids = config.filter.grids
+    if not grids and experiments:
+        grids = {"experiments": Grid(experiments=tuple(experiments))}
+    if not grids:
+        raise UserError("--grid: there is nothing to compare: no filter.grids and no filter.experiments")
+    for name in only:
+        if name not in grids:
+            raise UserError(f"--only: no grid named '{name}' (grids: {', '.join(grids)})")
+    chosen = {name: grid for name, grid in grids.items() if not only or name in only}
+    needed: set[str] = set()
+
+    def need(names: Sequence[str]) -> None:
+        for name in names:
+            needed.add(name)
+            need(experiments[name].uses())
+
+    for grid in chosen.values():
+        need(grid.uses(experiments))
+    before = [stage for stage in _filter(config) if stage.name.partition("/")[2] in needed]
+    after = [
+        GridStage(name, grid, experiments, _models(config), _scorers(config), _tables(config))
+        for name, grid in chosen.items()
+    ]
+    return [*before, *after]
 
 
 def _index(config: PipelineConfig) -> Iterator[Stage]:
@@ -110,7 +161,18 @@ VERBS: dict[str, Callable[[PipelineConfig], Iterator[Stage]]] = {
 
 
 def build(config: PipelineConfig, verbs: Sequence[str] = tuple(VERBS)) -> list[Stage]:
-    """The stages of the given verbs, in order."""
+    """The stages of the given verbs, in order; tables that are filtered as they are know no other stage.
+
+    Raises:
+        ConfigError: a section that a verb needs is missing, or a verb has nothing to work on.
+    """
+    if config.filter.tables is not None:
+        if len(verbs) == 1 and verbs != ("filter",):
+            raise ConfigError(
+                f"{verbs[0]}: with `filter.tables` there is nothing but `curate filter`; for samples in a "
+                "workspace give `ingest.sources` and leave `filter.tables` out (docs/pools.md)"
+            )
+        verbs = ("filter",)
     return [stage for verb in verbs for stage in VERBS[verb](config)]
 
 
@@ -120,6 +182,24 @@ def _models(config: PipelineConfig) -> tuple[str, ...]:
 
 def _scorers(config: PipelineConfig) -> tuple[str, ...]:
     return tuple(config.score.scorers)
+
+
+def _experiments(config: PipelineConfig) -> dict[str, Experiment]:
+    """Those of the config; frozen ones know how to reach the workspace that they are frozen to."""
+    found = dict(config.filter.experiments)
+    for name, experiment in found.items():
+        if experiment.frozen is not None:
+            frozen = experiment.frozen.beside(config.workspace, config.storage_options)
+            found[name] = experiment.model_copy(update={"frozen": frozen})
+    return found
+
+
+def _tables(config: PipelineConfig) -> Tables | None:
+    from curate.rules.sources import Tables
+
+    if config.filter.tables is None:
+        return None
+    return Tables(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()})
 
 
 def _chosen(config: PipelineConfig, names: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -91,9 +91,13 @@ class EmbedReason(StrEnum):
 
 
 class FilterReason(StrEnum):
-    """The two reasons of a filter that are not the name of one of its rules."""
+    """The reasons of a filter that are not the name of one of its rules."""
 
     MISSING_SCORE = "missing_score"
     """A rule read NULL or NaN: never passes silently."""
     NOT_SELECTED = "not_selected"
     """Dropped by the combination of rules (an ``any`` or ``not``), not by a single rule."""
+    NO_UID = "no_uid"
+    """A row of a table whose uid is missing or not 32 hex digits."""
+    DUPLICATE_UID = "duplicate_uid"
+    """A row of a table whose uid an earlier row has."""

@@ -13,7 +13,9 @@ from pydantic import Field, model_validator
 from curate.config.base import Settings, knob
 from curate.config.embeddings import StoredSource
 from curate.config.filters import Experiment
+from curate.config.filters.grid import Grid
 from curate.config.scorers import ScorerSettings
+from curate.config.tables import TableSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=64)]
 """A name that becomes part of a path and of a SQL identifier: letters, digits, underscore."""
@@ -172,6 +174,19 @@ class FilterSettings(Settings):
     """Named experiments, each a set of rules over columns."""
 
     experiments: dict[Name, Experiment] = Field({}, description="Name → experiment.")
+    grids: dict[Name, Grid] = Field(
+        {}, description="Name → grid: a table of experiments that `curate filter --grid` compares."
+    )
+    tables: TableSettings | None = Field(
+        None,
+        description="Filter these published tables as they are, instead of the workspace's samples: no "
+        "ingest, no images, no scores but those of the scorers `text` and `image`.",
+    )
+    account_by: tuple[str, ...] | None = Field(
+        None,
+        description="Columns by whose values the account (`funnel.json`) is broken down. Default: `lang`, "
+        "`…_lang` and `source`, of an experiment whose rules read them anyway.",
+    )
 
 
 class IndexSettings(Settings):
@@ -239,6 +254,10 @@ class PipelineConfig(Settings):
             used = experiment.uses()
             _known(f"filter.experiments.{name}", used, experiments, "experiment")
         _acyclic({name: e.uses() for name, e in self.filter.experiments.items()})
+        for name, grid in self.filter.grids.items():
+            _known(f"filter.grids.{name}.experiments", grid.experiments, experiments, "experiment")
+            used = grid.uses(self.filter.experiments)
+            _known(f"filter.grids.{name}", used, experiments, "experiment")
         return self
 
 

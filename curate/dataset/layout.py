@@ -91,6 +91,11 @@ def selection_file(experiment: str, name: str) -> str:
     return f"selections/{experiment}/{name}"
 
 
+def grid_file(grid: str, name: str) -> str:
+    """``comparison.parquet``, ``overlap.npy``, ``languages.parquet``, ``points.yaml``, … of a grid."""
+    return f"grids/{grid}/{name}"
+
+
 def index_file(experiment: str, model: str, name: str) -> str:
     """``image.index``, ``text.index``, ``uids.npy`` or ``index.json``."""
     return f"index/{experiment}/{model}/{name}"

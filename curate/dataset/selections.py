@@ -6,7 +6,12 @@ into shards. Both are small: 16 bytes for every kept sample, a row for every sha
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+from collections.abc import Callable, Iterator
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curate.dataset import layout
@@ -22,7 +27,7 @@ COUNTS = pa.schema(
 
 SUBSET = "subset.npy"
 
-SELECTED = pa.table({"uid": pa.array([], pa.string()), "repeats": pa.array([], pa.int32())})
+SELECTED = pa.schema([("uid", pa.string()), ("repeats", pa.int32())]).empty_table()
 """No kept samples."""
 
 
@@ -75,7 +80,34 @@ class Selection:
         with self._workspace.open(self._path) as stream:
             stream.seek(self._start + first * SUBSET_DTYPE.itemsize)
             data = stream.read(rows * SUBSET_DTYPE.itemsize)
-        records = np.frombuffer(data, SUBSET_DTYPE)
-        starts = np.flatnonzero(np.append(np.ones(min(rows, 1), bool), records[1:] != records[:-1]))
-        repeats = np.diff(np.append(starts, rows)).astype(np.int32)
-        return pa.table({"uid": from_halves(records[starts]), "repeats": repeats})
+        return _counted(np.frombuffer(data, SUBSET_DTYPE))
+
+    @contextlib.contextmanager
+    def mapped(self) -> Iterator[Callable[[str, str], pa.Table]]:
+        """A function that gives the kept samples from one uid to another, the last included, in uid order."""
+        with self._workspace.local(self._path) as local:
+            if local.stat().st_size == self._start:
+                yield lambda first, last: SELECTED
+                return
+            records = np.memmap(local, SUBSET_DTYPE, "r", self._start)
+
+            def place(uid: str) -> int:
+                """How many records come before a uid."""
+                asked = (int(uid[:16], 16), int(uid[16:], 16))
+                return bisect.bisect_left(range(len(records)), asked, key=lambda i: records[i].item())
+
+            def between(first: str, last: str) -> pa.Table:
+                after = f"{int(last, 16) + 1:032x}"
+                end = len(records) if len(after) > 32 else place(after)
+                return _counted(np.array(records[place(first) : end]))
+
+            yield between
+
+
+def _counted(records: npt.NDArray[np.void]) -> pa.Table:
+    """Each of these sorted uids once, with how often it is there."""
+    first = np.ones(len(records), bool)
+    first[1:] = records[1:] != records[:-1]
+    starts = np.flatnonzero(first)
+    repeats = np.diff(np.append(starts, len(records))).astype(np.int32)
+    return pa.table({"uid": from_halves(records[starts]), "repeats": repeats})

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import BASES, Column, base_family, family_path
+from curate.dataset.samples import Column
 from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
-from curate.filter.subset import SubsetWriter
+from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
+from curate.filter.subset import SortingWriter, SubsetWriter
+from curate.rules.breakdown import account_columns
 from curate.rules.database import open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.families import Families, settings_of
-from curate.rules.folded import FoldedPool
 from curate.rules.funnel import Funnel
+from curate.rules.logic import Mask
+from curate.rules.pool import Batch
+from curate.rules.sorting import SortedPool, arranged
+from curate.rules.sources import Samples, Tables, samples_of
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "all"
-LEARNED_FORMAT = 1
+TABLES = "tables"
+"""Stands for a shard where there are none."""
 
 
 class FilterStage(Stage):
@@ -36,43 +44,54 @@ class FilterStage(Stage):
         experiment: its rules.
         models: aliases of the embedding models; the first one's similarity is ``similarity``.
         scorers: names of the scorers.
+        account_by: columns that the account is broken down by; None: the usual ones of those that are read.
+        tables: published tables that are filtered instead of the workspace's samples.
     """
 
     inline = True
+    code_version = 2
 
     def __init__(
-        self, name: str, experiment: Experiment, models: tuple[str, ...], scorers: tuple[str, ...]
+        self,
+        name: str,
+        experiment: Experiment,
+        models: tuple[str, ...],
+        scorers: tuple[str, ...],
+        account_by: tuple[str, ...] | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self.name = f"filter/{name}"
         self.experiment_name = name
         self.experiment = experiment
         self.models, self.scorers = models, scorers
-        self.settings = settings_of(experiment)
+        self.account_by, self.tables = account_by, tables
+        self.selecting = settings_of(experiment)
+        """What decides the selection, without what only the account is told."""
+        self.frozen: Calibration | None = calibration(name, experiment, self.selecting)
+        if self.frozen is not None:
+            self.selecting["frozen"]["digest"] = self.frozen.digest
+        accounting = {} if account_by is None else {"account_by": list(account_by)}
+        source = {"tables": tables.facts()} if tables is not None else {}
+        self.settings = {**self.selecting, **accounting, **source}
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """One unit, whose inputs are just the files that the rules read; none without samples.
 
         Raises:
-            UserError: a rule cannot be used.
+            UserError: a rule cannot be used, or what it learned elsewhere is not about these columns.
             DataError: a shard lacks a family that the rules read.
         """
-        store = RecordStore(workspace)
-        families = Families(store)
-        shards = families.shards()
-        if not shards:
+        samples = self._samples(workspace)
+        if not samples.there():
             return []
-        columns = families.columns(workspace, shards[0], self.models, self.scorers)
+        columns = samples.columns()
         with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
-            program = self._compile(connection, columns, families)
-        inputs = []
-        base = base_family(workspace)
-        used = {base: BASES[base]}
-        used |= {columns[c].family: columns[c].stage for c in program.all_columns()}
-        for family in sorted(used):
-            inputs += [families.ref(used[family], family_path(family, s), self.name) for s in shards]
-        for alias, modality in program.vectors():
-            stage = f"embed/{alias}"
-            inputs += [families.ref(stage, layout.embedding(alias, modality, s), self.name) for s in shards]
+            program, by = self._compile(connection, columns, samples)
+        if self.frozen is not None:
+            self.frozen.check(workspace, program, columns)
+        used = [columns[c] for c in (*program.all_columns(), *by)]
+        inputs = samples.inputs(used, program.vectors(), self.name)
+        families = Families(RecordStore(workspace))
         for other in sorted(set(self.experiment.uses())):
             for name in ("counts.parquet", SUBSET):
                 path = layout.selection_file(other, name)
@@ -80,75 +99,81 @@ class FilterStage(Stage):
         return [Unit(UNIT, tuple(inputs))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
-        """Learn in one pass over the pool, judge in a second, shard by shard."""
-        prefix, suffix = family_path(base_family(workspace), "*").split("*")
-        shards = tuple(
-            sorted(
-                r.path.removeprefix(prefix).removesuffix(suffix)
-                for r in unit.inputs
-                if r.path.startswith(prefix)
-            )
-        )
-        families = Families(RecordStore(workspace))
-        columns = families.columns(workspace, shards[0], self.models, self.scorers)
-        pool = FoldedPool(workspace, shards, columns)
+        """Learn in one pass over the pool, judge in a second; what is frozen needs no first."""
+        samples = self._samples(workspace)
+        columns = samples.columns()
         with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
-            program = self._compile(connection, columns, families)
-            learned, outputs = learn(program, pool, connection, scratch)
+            program, by = self._compile(connection, columns, samples)
+            pool = arranged(samples.pool(), program, by, connection, scratch)
+            given, copied = self.frozen.take(workspace) if self.frozen is not None else ({}, [])
+            learned, outputs = learn(program, pool, connection, scratch, given)
+            outputs += copied
             with Judge(program, pool, learned, connection) as judge:
-                funnel, selected = self._select(workspace, judge)
+                funnel, selected = self._select(workspace, judge, by, scratch)
+        files = {ref.path.rsplit("/", 1)[-1]: ref for ref in outputs}
         outputs += selected
         facts = {
             "experiment": self.experiment_name,
             "description": self.experiment.description,
             **funnel.facts(learned),
         }
+        if self.frozen is not None:
+            self.frozen.show(facts["rules"])
         path = layout.selection_file(self.experiment_name, "funnel.json")
         outputs.append(workspace.write_json(path, facts))
-        outputs.append(self._write_learned(workspace, program, columns, learned, funnel.rows))
+        outputs.append(self._write_learned(workspace, program, columns, learned, funnel.rows, files))
         self._remove_others(workspace, outputs)
         return Outcome(
             tuple(outputs),
             funnel.rows,
             funnel.kept,
             dict(funnel.reasons),
-            {"total": funnel.total, "shards": len(shards)},
+            {"total": funnel.total, "shards": len(pool.shards)},
         )
 
+    def _samples(self, workspace: Workspace) -> Samples:
+        return samples_of(workspace, self.models, self.scorers, self.tables)
+
     def _compile(
-        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], families: Families
-    ) -> Program:
+        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], samples: Samples
+    ) -> tuple[Program, tuple[str, ...]]:
+        """The program, and the columns that its account is broken down by."""
         try:
-            return compile_experiment(self.experiment_name, self.experiment, columns, connection)
+            program = compile_experiment(self.experiment_name, self.experiment, columns, connection)
+            return program, account_columns(self.account_by, program.all_columns(), columns)
         except UserError as error:
-            if families.absent and "unknown column" in str(error):
-                raise UserError(f"{error} (not there yet: {', '.join(families.absent)})") from None
+            if samples.absent and "unknown column" in str(error):
+                raise UserError(f"{error} (not there yet: {', '.join(samples.absent)})") from None
             raise
 
-    def _select(self, workspace: Workspace, judge: Judge) -> tuple[Funnel, list[FileRef]]:
+    def _select(
+        self, workspace: Workspace, judge: Judge, by: tuple[str, ...], scratch: Path
+    ) -> tuple[Funnel, list[FileRef]]:
         """Write the subset file and how many of its rows are of each shard."""
-        name = self.experiment_name
-        funnel = Funnel(judge.program.rules, judge.program.keep, judge.program.scopes)
-        counts: dict[str, list[Any]] = {field: [] for field in COUNTS.names}
+        name, pool = self.experiment_name, judge.pool
+        funnel = Funnel(judge.program.rules, judge.program.keep, judge.program.scopes, by)
+        if isinstance(pool, SortedPool):
+            funnel.leave_out(pool.without_uid, pool.repeated, seen=False)
+        counts: list[tuple[str, int, int, int]] = []
         refs = []
         subset = layout.selection_file(name, SUBSET)
         with workspace.writing(subset) as temporary:
-            with SubsetWriter(temporary) as writer:
-                for batch, judged in judge.all_batches():
-                    kept = funnel.add(judged.verdicts, len(judged.copies))
+            writer = SubsetWriter(temporary) if pool.ordered else SortingWriter(temporary, scratch)
+            with writer:
+                for batch, judged in judge.all_batches(by):
+                    kept = funnel.add(judged.verdicts, judged.copies, batch.table)
                     repeats = judged.repeats(kept)
                     writer.add(batch.table["uid"].filter(pa.array(kept)), repeats)
-                    funnel.total += int(repeats.sum())
-                    times = np.zeros(len(kept), np.int64)
-                    times[kept] = repeats
-                    for shard, rows in batch.slices():
-                        here = times[rows]
-                        row = (shard, len(here), int(kept[rows].sum()), int(here.sum()))
-                        for field, value in zip(COUNTS.names, row, strict=True):
-                            counts[field].append(value)
+                    if self.tables is None:
+                        counts += _of_shards(batch, kept, repeats)
             refs.append(ref_of(temporary, subset))
+        if isinstance(writer, SortingWriter):
+            funnel.leave_out(writer.without_uid, writer.repeated, seen=True)
+        if self.tables is not None:
+            counts.append((TABLES, funnel.rows, funnel.kept, funnel.total))
         path = layout.selection_file(name, "counts.parquet")
-        refs.append(workspace.write_table(path, pa.table(counts, COUNTS)))
+        table = pa.table(dict(zip(COUNTS.names, zip(*counts, strict=True), strict=True)), COUNTS)
+        refs.append(workspace.write_table(path, table))
         return funnel, refs
 
     def _write_learned(
@@ -158,22 +183,30 @@ class FilterStage(Stage):
         columns: dict[str, Column],
         learned: Any,
         rows: int,
+        files: Mapping[str, FileRef],
     ) -> FileRef:
+        made_by = makers(workspace, {name: columns[name] for name in program.all_columns()})
         facts = {
-            "format": LEARNED_FORMAT,
+            "format": FORMAT,
             "experiment": self.experiment_name,
-            "settings": dict(self.settings),
+            "settings": dict(self.selecting),
             "rows": rows,
+            "frozen": self.frozen.facts() if self.frozen is not None else None,
             "columns": {
-                name: {"family": columns[name].family, "type": str(columns[name].type)}
+                name: {
+                    "family": columns[name].family,
+                    "type": str(columns[name].type),
+                    "made_by": made_by.get(columns[name].family),
+                }
                 for name in program.all_columns()
             },
             "rules": {
                 rule.name: {"kind": rule.kind, "expression": rule.text, **learned[rule.name]}
                 for rule in program.rules
             },
+            "files": {name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
         }
-        return workspace.write_json(layout.selection_file(self.experiment_name, "learned.json"), facts)
+        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), facts)
 
     def _remove_others(self, workspace: Workspace, outputs: list[FileRef]) -> None:
         """Files of shards or rules that an earlier run of this experiment had."""
@@ -182,3 +215,14 @@ class FilterStage(Stage):
         for path in workspace.sizes(folder):
             if path not in ours:
                 workspace.remove(path)
+
+
+def _of_shards(
+    batch: Batch, kept: Mask, repeats: npt.NDArray[np.int32]
+) -> Iterator[tuple[str, int, int, int]]:
+    """Name, samples, kept ones, and the sum of their repeats, of every shard."""
+    times = np.zeros(len(kept), np.int64)
+    times[kept] = repeats
+    for shard, rows in batch.slices():
+        here = times[rows]
+        yield shard, len(here), int(np.count_nonzero(kept[rows])), int(here.sum())

@@ -24,9 +24,9 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.rules.database import select
 from curate.rules.draws import uniforms, words_of
-from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict, rest
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch
+from curate.rules.pool import Batch, UidAt
 
 _APART = str.maketrans({c: f" {c} " for c in ",.;:?!`"} | dict.fromkeys("\t\n\r", " "))
 
@@ -92,6 +92,8 @@ class Balance(Compiled):
     salt: int
 
     kind = "balance"
+    any_order = True
+    learns_uids = False
 
     @property
     def learns(self) -> bool:

@@ -33,6 +33,7 @@ class Entities(Compiled):
     digest: str | None
 
     kind = "entities"
+    any_order = True
 
     def check_files(self) -> None:
         """Reads the list."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.reasons import FilterReason
 from curate.rules.compiling import compile_rule
-from curate.rules.database import one_line, select
-from curate.rules.expressions import Checker
+from curate.rules.database import one_line
+from curate.rules.expressions import Checker, evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Copies, Mask, Truth, copies, reached
-from curate.rules.pool import Batch, Pool, place_of
+from curate.rules.pool import Batch, Pool, UidAt
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,25 @@ class Program:
         return sorted({v for r in self.rules for v in r.vectors})
 
     @property
+    def any_order(self) -> bool:
+        """Whether rows may come in any order."""
+        return all(r.any_order for r in self.rules)
+
+    @property
     def learns(self) -> bool:
         """Whether any rule has to see other rows first."""
         return any(r.learns for r in self.rules)
 
-    def passes(self) -> list[list[Compiled]]:
+    def passes(self, given: Collection[str] = ()) -> list[list[Compiled]]:
         """The rules that learn, in the order of the passes over the pool that they need.
 
-        A rule behind a rule that learns has to wait for it: it learns in the next pass.
+        A rule behind a rule that learns has to wait for it: it learns in the next pass. So do rules that
+        hold the rows in memory, for each other.
+
+        Args:
+            given: rules that know already; nobody waits for them.
         """
-        learning = {r.name: r for r in self.rules if r.learns}
+        learning = {r.name: r for r in self.rules if r.learns and r.name not in given}
         level: dict[str, int] = {}
 
         def level_of(name: str) -> int:
@@ -78,7 +87,15 @@ class Program:
         for name, rule in learning.items():
             found += [[] for _ in range(level_of(name) + 1 - len(found))]
             found[level_of(name)].append(rule)
-        return found
+        return [rules for level in found for rules in _parted(level)]
+
+
+def _parted(rules: Sequence[Compiled]) -> Iterator[list[Compiled]]:
+    """Passes in which no two rules hold the rows in memory; the first one does all the rest as well."""
+    later = [r for r in rules if r.holds_rows][1:]
+    names = {r.name for r in later}
+    yield [r for r in rules if r.name not in names]
+    yield from ([r] for r in later)
 
 
 def compile_experiment(
@@ -89,58 +106,71 @@ def compile_experiment(
     Raises:
         UserError: a rule cannot be used; names the rule and the fix.
     """
-    checker = Checker(connection, columns)
+    return compile_checked(name, experiment, Checker(connection, columns), f"filter.experiments.{name}")
+
+
+def compile_checked(name: str, experiment: Experiment, checker: Checker, place: str) -> Program:
+    """The same for an experiment at any place of a config, which begins every message."""
     rules = []
     for rule_name, rule in experiment.rules.items():
-        place = f"filter.experiments.{name}.rules.{rule_name}"
+        at = f"{place}.rules.{rule_name}"
         if rule_name in set(FilterReason):
-            raise UserError(f"{place}: '{rule_name}' is a reason of its own; give the rule another name")
-        rules.append(compile_rule(rule_name, rule, checker, place))
+            raise UserError(f"{at}: '{rule_name}' is a reason of its own; give the rule another name")
+        rules.append(compile_rule(rule_name, rule, checker, at))
     keep = experiment.combination()
-    program = Program(name, tuple(rules), keep, _scopes(name, keep, rules))
-    _refuse_twins(program)
+    program = Program(name, tuple(rules), keep, _scopes(place, keep, rules))
+    refuse_twins(program.all_columns(), place)
     return program
 
 
-def _scopes(name: str, keep: Keep, rules: list[Compiled]) -> dict[str, tuple[Keep, ...]]:
+def _scopes(place: str, keep: Keep, rules: list[Compiled]) -> dict[str, tuple[Keep, ...]]:
     """The scope of every rule that learns inside a ``then``: it can have but one."""
     learning = {r.name for r in rules if r.learns}
     found: dict[str, tuple[Keep, ...]] = {}
     for rule, scope in scopes(keep):
         if rule in learning and found.setdefault(rule, scope) != scope:
             raise UserError(
-                f"filter.experiments.{name}.keep: '{rule}' looks at the rows that reach it and stands in two "
+                f"{place}.keep: '{rule}' looks at the rows that reach it and stands in two "
                 "places that other rows reach; write the rule twice, under two names"
             )
     return {rule: scope for rule, scope in found.items() if scope}
 
 
-def _refuse_twins(program: Program) -> None:
+def refuse_twins(columns: Iterable[str], place: str) -> None:
+    """Raises UserError when SQL would take two columns for one."""
     seen: dict[str, str] = {}
-    for column in program.all_columns():
+    for column in columns:
         twin = seen.setdefault(column.lower(), column)
         if twin != column:
             raise UserError(
-                f"filter.experiments.{program.name}: columns '{twin}' and '{column}' differ in case only, "
+                f"{place}: columns '{twin}' and '{column}' differ in case only, "
                 "which SQL does not see; drop one of them at ingest"
             )
 
 
 def learn(
-    program: Program, pool: Pool, connection: duckdb.DuckDBPyConnection, scratch: Path
+    program: Program,
+    pool: Pool,
+    connection: duckdb.DuckDBPyConnection,
+    scratch: Path,
+    given: Mapping[str, Learned] | None = None,
 ) -> tuple[dict[str, Learned], list[FileRef]]:
     """Let the rules that look at other rows see them: one pass over their columns, or several with ``then``.
 
     Memory and scratch disk: what each kind of rule says, one batch, a number per shard.
 
+    Args:
+        given: what some rules learned elsewhere, its files already in place. They do not learn here.
+
     Returns:
-        Rule name → what it learned, and the files that were written for it.
+        Rule name → what it learned, and the files that were written here for it.
     """
-    learned: dict[str, Learned] = {rule.name: {} for rule in program.rules}
+    given = given or {}
+    learned: dict[str, Learned] = {rule.name: given.get(rule.name, {}) for rule in program.rules}
     written: list[FileRef] = []
     for rule in program.rules if program.learns else ():
         rule.check_files()
-    for rules in program.passes():
+    for rules in program.passes(given):
         written += _one_pass(program, rules, pool, learned, connection, scratch)
     return learned, written
 
@@ -154,33 +184,37 @@ def _one_pass(
     scratch: Path,
 ) -> list[FileRef]:
     numbers = {rule.name: number for number, rule in enumerate(program.rules)}
-    learners: list[tuple[Compiled, Learner]] = []
+    looks: list[tuple[tuple[Keep, ...], list[tuple[Compiled, Learner]]]] = []
     for rule in rules:
-        files = RuleFiles(pool.workspace, program.name, numbers[rule.name])
-        learners.append((rule, rule.learner(connection, scratch, files)))
-    asked = {rule.name: program.scopes.get(rule.name, ()) for rule in rules}
-    before = {name for scope in asked.values() for part in scope for name in rule_names(part)}
+        scope = program.scopes.get(rule.name, ())
+        mine = next((learners for other, learners in looks if other == scope), None)
+        if mine is None:
+            mine = []
+            looks.append((scope, mine))
+        if not any(learner.joins(rule) for _, learner in mine):
+            files = RuleFiles(pool.workspace, program.name, numbers[rule.name])
+            mine.append((rule, rule.learner(connection, scratch, files)))
+    before = {name for scope, _ in looks for part in scope for name in rule_names(part)}
     columns = sorted(set(program.columns(before)).union(*(r.columns for r in rules)))
+    uids = bool(before) or any(rule.learns_uids for rule in rules)
     lengths: dict[str, int] = {}
     with Judge(program, pool, learned, connection, before) as judge:
-        for batch in pool.scan(columns):
+        for batch in pool.scan(columns, uids=uids):
             lengths |= dict(batch.shards)
             verdicts = judge.verdicts(batch) if before else {}
-            for rule, learner in learners:
-                scope = asked[rule.name]
+            for scope, learners in looks:
                 left = reached(scope, verdicts, batch.table.num_rows) if scope else None
-                try:
-                    learner.add(batch, left)
-                except duckdb.Error as error:
-                    raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
+                for rule, learner in learners:
+                    try:
+                        learner.add(batch, left)
+                    except duckdb.Error as error:
+                        raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
 
-    def uid_at(position: int) -> str:
-        shard, row = place_of(position, lengths)
-        return str(pool.read(shard, [])["uid"][row].as_py())
-
+    uid_at = UidAt(pool, lengths)
     written: list[FileRef] = []
-    for rule, learner in learners:
+    for rule, learner in (each for _, learners in looks for each in learners):
         learned[rule.name], refs = learner.finish(uid_at)
+        learned.update(learner.joined(uid_at))
         written += refs
     return written
 
@@ -194,17 +228,19 @@ class Judged:
         samples: uid and the columns that were read.
         verdicts: rule name → verdict; a row that does not reach a rule has none from it.
         listed: rule name → what the rule's own file says about these uids.
-        copies: how often each row is there if it is kept, int64, shape (n,).
+        copies: how often each row is there if it is kept, int64, shape (n,); None: each once.
     """
 
     shard: str
     samples: pa.Table
     verdicts: dict[str, Truth]
     listed: dict[str, pa.Table | None]
-    copies: Copies
+    copies: Copies | None
 
     def repeats(self, kept: Mask) -> npt.NDArray[np.int32]:
         """The repeats of the kept rows, shape (kept,)."""
+        if self.copies is None:
+            return np.ones(np.count_nonzero(kept), np.int32)
         repeats = self.copies[kept]
         if repeats.max(initial=0) > np.iinfo(np.int32).max:
             raise UserError(f"shard {self.shard}: samplers one on top of the other repeat a row too often")
@@ -232,7 +268,7 @@ class Judge:
         self._ready: dict[str, Judging] = {}
         with ExitStack() as stack:
             for number, rule in enumerate(program.rules):
-                if rule in self.rules:
+                if only is None or rule.name in only:
                     files = RuleFiles(pool.workspace, program.name, number)
                     ready = rule.opened(learned[rule.name], files)
                     stack.callback(ready.close)
@@ -245,9 +281,13 @@ class Judge:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def all_batches(self) -> Iterator[tuple[Batch, Judged]]:
-        """Every batch of the pool, in order, with the verdicts on all of its rows."""
-        for batch in self.pool.scan(self.program.columns()):
+    def all_batches(self, also: Collection[str] = ()) -> Iterator[tuple[Batch, Judged]]:
+        """Every batch of the pool, in order, with the verdicts on all of its rows.
+
+        Args:
+            also: columns that a batch has beside those that are judged.
+        """
+        for batch in self.pool.scan(sorted({*self.program.columns(), *also})):
             yield batch, self.judged(batch)
 
     def all_shards(self) -> Iterator[Judged]:
@@ -260,50 +300,55 @@ class Judge:
         judged = self.judged(batch)
         for shard, rows in batch.slices():
             verdicts = {n: Truth(t.passed[rows], t.failed[rows]) for n, t in judged.verdicts.items()}
-            yield Judged(shard, batch.table[rows], verdicts, judged.listed, judged.copies[rows])
+            times = None if judged.copies is None else judged.copies[rows]
+            yield Judged(shard, batch.table[rows], verdicts, judged.listed, times)
 
     def judged(self, batch: Batch) -> Judged:
         """Judge all rows of a batch."""
-        found = self._found(batch)
+        found = self.found(batch)
         verdicts = {name: verdict.truth for name, verdict in found.items()}
         repeats = {name: v.repeats for name, v in found.items() if v.repeats is not None}
-        copied = copies(self.program.keep, verdicts, repeats, batch.table.num_rows)
+        rows = batch.table.num_rows
+        copied = copies(self.program.keep, verdicts, repeats, rows) if repeats else None
         listed = {name: verdict.listed for name, verdict in found.items()}
         return Judged(batch.shards[0][0], batch.table, verdicts, listed, copied)
 
     def verdicts(self, batch: Batch) -> dict[str, Truth]:
         """Rule name → verdict on all rows of a batch."""
-        return {name: verdict.truth for name, verdict in self._found(batch).items()}
+        return {name: verdict.truth for name, verdict in self.found(batch).items()}
 
-    def _found(self, batch: Batch) -> dict[str, Verdict]:
-        values = iter(self._evaluate(batch).columns)
-        shards, uids = tuple(shard for shard, _ in batch.shards), batch.table["uid"]
+    def found(self, batch: Batch) -> dict[str, Verdict]:
+        """Rule name → all that it says about the rows of a batch."""
+        values = self._evaluate(batch)
+        uids = batch.table["uid"]
+        shared: dict[Hashable, Any] = {}
         found = {}
         for rule in self.rules:
-            mine = [next(values) for _ in range(rule.judged)]
-            found[rule.name] = self._ready[rule.name].judge(Rows(shards, mine, uids))
+            mine = [values[e.sql] for e in rule.expressions[: rule.judged]]
+            found[rule.name] = self._ready[rule.name].judge(Rows(mine, uids, shared))
         return self._asked(found, batch.table.num_rows)
 
     def _asked(self, found: dict[str, Verdict], rows: int) -> dict[str, Verdict]:
         """Without the verdicts on rows that do not reach a rule."""
         truths = {name: verdict.truth for name, verdict in found.items()}
+        lefts: dict[str, Mask] = {}
         for name, scope in self.program.scopes.items():
             if name in found:
-                left = reached(scope, truths, rows)
+                key = repr(scope)
+                left = lefts[key] if key in lefts else lefts.setdefault(key, reached(scope, truths, rows))
                 truth = Truth(truths[name].passed & left, truths[name].failed & left)
                 found[name] = replace(found[name], truth=truth)
         return found
 
-    def _evaluate(self, batch: Batch) -> pa.Table:
-        wanted = [(rule, e.sql) for rule in self.rules for e in rule.expressions[: rule.judged]]
-        if not wanted:
-            return pa.table({})
+    def _evaluate(self, batch: Batch) -> dict[str, pa.ChunkedArray]:
+        """SQL → its values on all rows: rules that ask for the same get the same."""
+        wanted = [(e, rule) for rule in self.rules for e in rule.expressions[: rule.judged]]
         try:
-            return select(self.connection, batch.table, [sql for _, sql in wanted])
+            return evaluate(self.connection, batch.table, [expression for expression, _ in wanted])
         except duckdb.Error:
-            for rule, sql in wanted:
+            for expression, rule in wanted:
                 try:
-                    select(self.connection, batch.table, [sql])
+                    evaluate(self.connection, batch.table, [expression])
                 except duckdb.Error as error:
                     raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
             raise

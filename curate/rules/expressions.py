@@ -6,18 +6,21 @@ expression uses, its binder says which type comes out.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.dataset.samples import Column, need
 from curate.errors import UserError
-from curate.rules.database import one_line, registered
+from curate.rules.database import one_line, registered, select
 
 Want = Literal["condition", "number", "key"]
 
@@ -50,7 +53,16 @@ _NOT_CONSTANT = {"age", "current_localtime", "current_localtimestamp", "json_ser
 """Functions that DuckDB lists as consistent although they look at the clock or at the catalogue."""
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+_COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*")
+_SIGNS = {">=": "greater_equal", "<=": "less_equal", ">": "greater", "<": "less"}
+_PLAIN = {"FLOAT", "DOUBLE", *(f"{sign}{n}" for sign in ("", "U") for n in ("TINYINT", "SMALLINT"))} | {
+    f"{sign}{n}" for sign in ("", "U") for n in ("INTEGER", "BIGINT")
+}
+"""Numbers that need no SQL to become DOUBLE."""
 _UNSIGNED = tuple(f"U{name}" for name in _NUMBERS[:5])
+
+
+Short = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Expression:
         place: key path of the rule, for messages.
         columns: names of the columns it reads, as they are stored, sorted.
         type: DuckDB's name of what the text evaluates to.
+        short: gives the same values of a column without SQL, where that is possible.
     """
 
     sql: str
@@ -70,6 +83,7 @@ class Expression:
     place: str
     columns: tuple[str, ...]
     type: str
+    short: Short | None = field(default=None, compare=False)
 
 
 class Checker:
@@ -108,7 +122,23 @@ class Checker:
         if want == "key" and not names:
             raise UserError(f"{place}: '{_short(text)}' reads no column: every row would have the same key")
         sql = f"CAST(({text}\n) AS DOUBLE)" if want == "number" else text
-        return Expression(sql, text, place, tuple(names), kind)
+        short: Short | None = None
+        if want == "number" and _is_ref(tree) and len(tree["column_names"]) == 1 and kind in _PLAIN:
+            short = _as_doubles
+        elif want == "condition" and (found := _COMPARISON.fullmatch(text)) and len(names) == 1:
+            short = self._comparison(self.columns[names[0]], found[2], found[3])
+        return Expression(sql, text, place, tuple(names), kind, short)
+
+    def _comparison(self, column: Column, sign: str, number: str) -> Short | None:
+        """The comparison of a column with a number, as DuckDB does it: in the type of the column."""
+        kind = scan_type(column.type)
+        name = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}.get(kind)
+        if name is None:
+            if not pa.types.is_integer(kind) or kind == pa.uint64() or not number.lstrip("-").isdigit():
+                return None
+            kind, name = pa.int64(), "BIGINT"
+        ((value,),) = self.connection.execute(f"SELECT CAST({number} AS {name})").fetchall()
+        return functools.partial(_compared, _SIGNS[sign], pa.scalar(value, kind))
 
     def _parse(self, text: str, place: str) -> Any:
         """The syntax tree of exactly one expression."""
@@ -229,6 +259,35 @@ class _Used:
         self.names: set[str] = set()
         self.parameters: set[str] = set()
         """Names that a lambda gives to its own arguments."""
+
+
+def evaluate(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table, expressions: Sequence[Expression]
+) -> dict[str, pa.ChunkedArray]:
+    """SQL → values of row-local expressions over a table, in its row order; equal ones only once.
+
+    What can be had without SQL is: a query costs more than most of what it computes.
+
+    Raises:
+        duckdb.Error: an expression fails on a row.
+    """
+    found, asked = {}, []
+    for expression in {e.sql: e for e in expressions}.values():
+        if expression.short is None:
+            asked.append(expression.sql)
+        else:
+            found[expression.sql] = expression.short(table[expression.columns[0]])
+    if asked:
+        found |= zip(asked, select(connection, table, asked).columns, strict=True)
+    return found
+
+
+def _as_doubles(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(pa.float64(), safe=False)
+
+
+def _compared(sign: str, bound: pa.Scalar, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.call_function(sign, [values, bound])
 
 
 def scan_type(stored: pa.DataType) -> pa.DataType:

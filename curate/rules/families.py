@@ -19,6 +19,8 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
         UserError: such a file is missing, or not the one whose digest the rule has.
     """
     facts = experiment.facts()
+    if facts["frozen"] is None:
+        del facts["frozen"]
     rules = {name: with_digest(name, facts["rules"][name], rule) for name, rule in experiment.rules.items()}
     # The order of the rules decides reasons; mappings lose theirs in a fingerprint.
     return {**facts, "rules": rules, "order": list(rules)}

@@ -34,7 +34,7 @@ class FoldedPool(Pool):
     that of a batch; pages of a file are given back when a batch is done.
     """
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
         """All shards in order, in batches of at least ``batch_rows`` rows.
 
         Raises:

@@ -15,9 +15,9 @@ from curate.dataset import layout
 from curate.dataset.workspace import FileRef, ref_of
 from curate.rules.database import registered, select
 from curate.rules.keys import looked_up
-from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict, rest
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch
+from curate.rules.pool import Batch, UidAt
 
 SCHEMA = pa.schema([("key", pa.string()), ("count", pa.int64())])
 _GROUP_ROWS = 65_536
@@ -34,6 +34,8 @@ class Frequency(Compiled):
     at_least: int | None
 
     kind = "frequency"
+    any_order = True
+    learns_uids = False
 
     @property
     def learns(self) -> bool:

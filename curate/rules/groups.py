@@ -20,9 +20,9 @@ from curate.rules.cuts import Floats, rows_of_fraction
 from curate.rules.database import registered, select
 from curate.rules.expressions import Expression
 from curate.rules.keys import looked_up
-from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict, rest
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, doubles
+from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.preference import Preference
 
 SCHEMA = pa.schema(
@@ -52,6 +52,7 @@ class Grouped(Compiled):
     group: Expression
     prefer: Preference
     needs_value: ClassVar[bool] = False
+    any_order = True
     whole_groups_pass: ClassVar[bool] = False
     """A group that no cut is known of passes."""
 

@@ -8,10 +8,10 @@ that judging needs one shard at a time and learned values can be stored, explain
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -20,31 +20,37 @@ from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
 from curate.rules.expressions import Expression
 from curate.rules.logic import Copies, Mask, Truth
-from curate.rules.pool import Batch
+from curate.rules.pool import Batch, UidAt
 
 Learned = Mapping[str, Any]
 """What a rule learned, as JSON values."""
 
-UidAt = Callable[[int], str]
-"""The uid of the pool's row of that number."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a rule is told about rows of some shards.
+    """What a rule is told about rows.
 
     Attributes:
-        shards: their names.
         values: its evaluated expressions, as many as it has to judge.
-        uids: ascending.
+        uids: ascending, but for rules that take rows in any order.
+        shared: what rules have worked out of these rows that others want, too.
     """
 
-    shards: tuple[str, ...]
     values: Sequence[pa.ChunkedArray]
     uids: pa.ChunkedArray
+    shared: dict[Hashable, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives; of the rules with the same key the first one makes it. Not to be changed."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        found: T = self.shared[key]
+        return found
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,17 @@ class Learner(ABC):
             reached: bool, shape (n,): the rows that the rule looks at. None: all.
         """
 
+    def joins(self, rule: Compiled) -> bool:
+        """Take along another rule that looks at the same rows, if what it has to know comes out as well."""
+        return False
+
     @abstractmethod
     def finish(self, uid_at: UidAt) -> tuple[dict[str, Any], list[FileRef]]:
         """What was learned, and files that were written for it."""
+
+    def joined(self, uid_at: UidAt) -> dict[str, dict[str, Any]]:
+        """What the rules learned that were taken along, by their names. Asked for after ``finish``."""
+        return {}
 
 
 def rest(batch: Batch, reached: Mask | None) -> pa.Table:
@@ -117,6 +131,9 @@ class Compiled(ABC):
         judged: how many of them, from the first, have to be evaluated to judge a row.
         portable: what it learned says something about rows of another pool.
         vectors: alias and modality of the stored embeddings that it reads.
+        any_order: rows may come in any order, to learn it and to judge them.
+        learns_uids: it has to see uids to learn.
+        holds_rows: while it learns it has something of every row in memory; such rules learn by themselves.
     """
 
     name: str
@@ -127,6 +144,9 @@ class Compiled(ABC):
 
     kind: ClassVar[str]
     portable: ClassVar[bool] = True
+    any_order: ClassVar[bool] = False
+    learns_uids: ClassVar[bool] = True
+    holds_rows: ClassVar[bool] = False
 
     @property
     def learns(self) -> bool:

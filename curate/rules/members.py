@@ -34,6 +34,8 @@ class Members(Compiled):
     digest: str | None
     inside: bool
 
+    any_order = True
+
     @property
     def kind(self) -> str:  # type: ignore[override]
         """The word that the user wrote."""

@@ -16,9 +16,9 @@ from curate.rules.cuts import Floats
 from curate.rules.database import select
 from curate.rules.duplicates import SCHEMA, Dropping
 from curate.rules.hamming import Hashes, Places, survivors
-from curate.rules.kinds import Learner, RuleFiles, UidAt, rest
+from curate.rules.kinds import Learner, RuleFiles, rest
 from curate.rules.logic import Mask
-from curate.rules.pool import Batch
+from curate.rules.pool import Batch, UidAt
 from curate.rules.preference import Preference
 from curate.rules.uidfiles import GROUP_ROWS, UidSpool, write_uid_file
 
@@ -34,6 +34,7 @@ class Near(Dropping):
     prefer: Preference
 
     kind = "near"
+    holds_rows = True
 
     def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
         """Hash and rank of every row in memory, its uid on disk."""

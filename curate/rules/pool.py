@@ -6,12 +6,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.samples import Column, family_path, read_samples
+from curate.dataset.uid import SUBSET_DTYPE, from_halves, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.rules.expressions import scan_type
@@ -58,6 +61,9 @@ class Pool:
     shards: tuple[str, ...]
     columns: dict[str, Column]
 
+    ordered: ClassVar[bool] = True
+    """Whether ``scan`` gives the rows in uid order."""
+
     def read(self, shard: str, names: Sequence[str]) -> pa.Table:
         """The named columns of one shard, ``uid`` first, NaN turned into NULL.
 
@@ -69,8 +75,11 @@ class Pool:
         _check_order(self.workspace, shard, self.columns["uid"], parts["uid"])
         return pa.table(parts)
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
         """All shards in order, in batches of at least ``batch_rows`` rows, read a few shards ahead.
+
+        Args:
+            uids: without, a pool whose uids take time to read may leave them out.
 
         Raises:
             DataError: as ``read``, or a shard begins before the one before it ends.
@@ -135,7 +144,8 @@ def nan_to_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """SQL says that NaN is greater than every number; as a score it is none."""
     if not pa.types.is_floating(values.type):
         return values
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    missing = pc.is_nan(values)
+    return pc.if_else(missing, pa.scalar(None, values.type), values) if pc.any(missing).as_py() else values
 
 
 def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.ChunkedArray) -> None:
@@ -148,13 +158,37 @@ def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.Chun
 
 def doubles(values: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """A nullable DOUBLE column as float64 of shape (n,), NaN where there is no value."""
-    return np.asarray(values.cast(pa.float64()).fill_null(float("nan")), dtype=np.float64)
+    numbers = values.cast(pa.float64())
+    return np.asarray(numbers.fill_null(float("nan")) if numbers.null_count else numbers, dtype=np.float64)
 
 
-def place_of(position: int, lengths: Mapping[str, int]) -> tuple[str, int]:
-    """Shard and row in it of a row of the pool; ``lengths`` has the rows of every shard, in order."""
-    for shard, rows in lengths.items():
-        if position < rows:
-            return shard, position
-        position -= rows
-    raise IndexError(position)
+class UidAt:
+    """The uid of the pool's row of a number, counted as ``scan`` gives them.
+
+    Args:
+        lengths: rows of every shard, in order.
+    """
+
+    def __init__(self, pool: Pool, lengths: Mapping[str, int]) -> None:
+        self.pool = pool
+        self._shards = list(lengths)
+        self._ends = np.cumsum([0, *lengths.values()])
+
+    @property
+    def ordered(self) -> bool:
+        """Whether rows of higher numbers have greater uids."""
+        return self.pool.ordered
+
+    def __call__(self, position: int) -> str:
+        """One uid; reads those of a shard."""
+        return str(from_halves(self.all(np.array([position])))[0].as_py())
+
+    def all(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+        """Those of many rows, whose numbers ascend, as ``u8,u8``."""
+        shards = np.searchsorted(self._ends, positions, "right") - 1
+        found = [np.empty(0, SUBSET_DTYPE)]
+        for shard in np.unique(shards).tolist():
+            rows = positions[shards == shard] - self._ends[shard]
+            uids = self.pool.read(self._shards[shard], [])["uid"]
+            found.append(halves(uids.take(pa.array(rows))))
+        return np.concatenate(found)

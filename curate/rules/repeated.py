@@ -20,9 +20,9 @@ from curate.rules.caps import Counts, hard_cap, soft_cap
 from curate.rules.cuts import Floats
 from curate.rules.database import select
 from curate.rules.draws import Words, words_of
-from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict, rest
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, doubles
+from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.uidfiles import GROUP_ROWS, UidFile, UidSpool, write_uid_file
 
 MAX_REPEATS = 1_000_000
@@ -43,6 +43,7 @@ class Repeated(Compiled):
     salt: int
 
     portable = False
+    holds_rows = True
 
     @property
     def learns(self) -> bool:

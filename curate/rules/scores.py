@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 import numpy as np
@@ -16,16 +17,111 @@ import pyarrow.compute as pc
 
 from curate.config.filters import ScoreRule
 from curate.dataset.workspace import FileRef
-from curate.rules.cuts import Floats, Spool, rows_of_fraction
-from curate.rules.database import select
+from curate.rules.cuts import Cut, Floats, Spool, rows_of_fraction
 from curate.rules.draws import uniforms, words_of
-from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, UidAt, Verdict
+from curate.rules.expressions import evaluate
+from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, doubles
+from curate.rules.pool import Batch, UidAt, doubles
+
+
+class Seen(NamedTuple):
+    """What a look at the pool counted.
+
+    Attributes:
+        rows: that the rules looked at.
+        pool: all rows.
+        present: rows with a value among those that the rules looked at.
+    """
+
+    rows: int
+    pool: int
+    present: int
+
+
+Places = Mapping[int, Cut | None]
+"""Place counted from the best, from 1 → the row there; of a place behind the last one, the last."""
+
+
+_NO_UIDS = pa.chunked_array([], pa.string())
+
+
+class Ranking(Compiled):
+    """A rule that looks up rows in a ranking. Rules of one ranking need but one look at the pool."""
+
+    any_order = True
+    learns_uids = False
+
+    @property
+    @abstractmethod
+    def ranking(self) -> tuple[str, ...]:
+        """The same for rules that rank the same rows alike; ``low`` comes first where low values are best."""
+
+    @abstractmethod
+    def numbers(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
+        """What the rows are ranked by, float64, NaN for a row without."""
+
+    @abstractmethod
+    def places(self, seen: Seen) -> list[int]:
+        """The places that it wants to look up."""
+
+    @abstractmethod
+    def facts(self, seen: Seen, places: Places, uid_at: UidAt) -> dict[str, Any]:
+        """What it learns from the rows there."""
+
+    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+        """Spools the numbers, 8 bytes a row."""
+        return _RankLearner(self, connection, scratch / f"ranks_{files.number}")
+
+    def ranked(self, rows: Rows) -> Floats:
+        """The numbers of rows that are judged, worked out once for all rules of this ranking."""
+        return rows.once(self.ranking, lambda: self.numbers(rows.values, rows.uids))
+
+
+class _RankLearner(Learner):
+    def __init__(self, rule: Ranking, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self.rules, self.connection = [rule], connection
+        self.spool = Spool(path, lowest=rule.ranking[0] == "low")
+        self.rows = self.pool = 0
+        self.learned: dict[str, dict[str, Any]] = {}
+
+    def joins(self, rule: Compiled) -> bool:
+        if not isinstance(rule, Ranking) or rule.ranking != self.rules[0].ranking:
+            return False
+        self.rules.append(rule)
+        return True
+
+    def add(self, batch: Batch, reached: Mask | None) -> None:
+        rule, rows = self.rules[0], batch.table.num_rows
+        values = evaluate(self.connection, batch.table, rule.expressions)
+        columns = [values[e.sql] for e in rule.expressions]
+        uids = batch.table["uid"] if rule.learns_uids else _NO_UIDS
+        numbers = rule.numbers(columns, uids)
+        self.spool.add(numbers if reached is None else np.where(reached, numbers, np.nan))
+        self.pool += rows
+        self.rows += rows if reached is None else int(np.count_nonzero(reached))
+
+    def finish(self, uid_at: UidAt) -> tuple[dict[str, Any], list[FileRef]]:
+        seen = Seen(self.rows, self.pool, self.spool.present)
+        places = self.spool.cuts({place for rule in self.rules for place in rule.places(seen)})
+        if not uid_at.ordered:
+            places = {place: cut and self._by_uid(cut, uid_at) for place, cut in places.items()}
+        self.learned = {rule.name: rule.facts(seen, places, uid_at) for rule in self.rules}
+        return self.learned[self.rules[0].name], []
+
+    def _by_uid(self, cut: Cut, uid_at: UidAt) -> Cut:
+        """The last by uid, not by number, of the rows of this value. Memory: 50 bytes for each of them."""
+        rows = self.spool.equal(cut.value)
+        uids = uid_at.all(rows)
+        last = np.lexsort((uids["f1"], uids["f0"]))[cut.nth - 1]
+        return replace(cut, position=int(rows[last]))
+
+    def joined(self, uid_at: UidAt) -> dict[str, dict[str, Any]]:
+        return {rule.name: self.learned[rule.name] for rule in self.rules[1:]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Compiled):
+class Score(Ranking):
     """Bounds of a number.
 
     A bound is rounded to the column's own precision first, as SQL does: 0.35 as a 32-bit float is
@@ -41,12 +137,39 @@ class Score(Compiled):
         """Only quantiles do."""
         return self.rule.min_quantile is not None or self.rule.max_quantile is not None
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
-        """Spools the values, 8 bytes a row."""
-        return _QuantileLearner(self, connection, scratch / f"score_{files.number}")
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The highest values of the expression."""
+        return "high", self.expressions[0].sql
+
+    def numbers(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
+        """The expression."""
+        return doubles(values[0])
+
+    def places(self, seen: Seen) -> list[int]:
+        """Where the quantiles are."""
+        return [place for place in self._quantiles(seen.present) if place is not None]
+
+    def facts(self, seen: Seen, places: Places, uid_at: UidAt) -> dict[str, Any]:
+        """The values at the quantiles; None when no row has a value."""
+        found: dict[str, Any] = {"rows_with_value": seen.present}
+        for key, place in zip(("least", "most"), self._quantiles(seen.present), strict=True):
+            if place is not None:
+                cut = places[place]
+                found[key] = None if cut is None else plain(cut.value)
+        return found
+
+    def _quantiles(self, present: int) -> tuple[int | None, int | None]:
+        """Places of the least and the most value that pass, counted from the best, from 1."""
+        low, high = self.rule.min_quantile, self.rule.max_quantile
+        return (
+            None if low is None else present - floor(Fraction(repr(low)) * present),
+            None if high is None else present - ceil(Fraction(repr(high)) * present) + 1,
+        )
 
     def opened(self, learned: Learned, files: RuleFiles) -> Judging:
-        """All bounds hold."""
+        """All bounds hold. Where no row had a value to learn a quantile of, none passes."""
+        unknown = any(k in learned and learned[k] is None for k in ("least", "most"))
         least, most = (float(learned[k]) if learned.get(k) is not None else None for k in ("least", "most"))
         rule = self.rule
         low = [self._rounded(v) for v in (rule.min,) if v is not None] + [
@@ -57,9 +180,9 @@ class Score(Compiled):
         ]
 
         def judge(rows: Rows) -> Verdict:
-            values = doubles(rows.values[0])
+            values = self.ranked(rows)
             missing = np.isnan(values)
-            passed = ~missing
+            passed = np.zeros(len(values), bool) if unknown else ~missing
             for bound in low:
                 passed &= values >= bound
             for bound in high:
@@ -80,42 +203,13 @@ class Score(Compiled):
         return float(np.float32(bound)) if self.expressions[0].type == "FLOAT" else bound
 
 
-class _QuantileLearner(Learner):
-    def __init__(self, rule: Score, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        self.rule, self.connection = rule, connection
-        self.spool = Spool(path, lowest=False)
-
-    def add(self, batch: Batch, reached: Mask | None) -> None:
-        values = select(self.connection, batch.table, [self.rule.expressions[0].sql])
-        self.spool.add(only(doubles(values["0"]), reached))
-
-    def finish(self, uid_at: UidAt) -> tuple[dict[str, Any], list[FileRef]]:
-        present, rule = self.spool.present, self.rule.rule
-        facts: dict[str, Any] = {"rows_with_value": present}
-        if rule.min_quantile is not None:
-            facts["least"] = self._value(present - floor(Fraction(repr(rule.min_quantile)) * present))
-        if rule.max_quantile is not None:
-            facts["most"] = self._value(present - ceil(Fraction(repr(rule.max_quantile)) * present) + 1)
-        return facts, []
-
-    def _value(self, place: int) -> float | str | None:
-        """The value at a place counted from the best, from 1; None when no row has a value."""
-        cut = self.spool.cut(place)
-        return None if cut is None else plain(cut.value)
-
-
-def only(values: Floats, reached: Mask | None) -> Floats:
-    """The values of the rows that a rule looks at, NaN for the others."""
-    return values if reached is None else np.where(reached, values, np.nan)
-
-
 def plain(value: float) -> float | str:
     """A number as JSON can hold it: infinity as text."""
     return value if np.isfinite(value) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked(Compiled):
+class Ranked(Ranking):
     """The so many best rows by a number that each row has of itself."""
 
     fraction: float | None
@@ -128,66 +222,50 @@ class Ranked(Compiled):
         """Where the cut is."""
         return True
 
-    @abstractmethod
-    def numbers(self, values: list[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
-        """What the rows are ranked by, float64, NaN for a row without."""
+    def places(self, seen: Seen) -> list[int]:
+        """The last row that passes."""
+        return [self._asked(seen)]
 
-    def hopeless(self, values: list[pa.ChunkedArray]) -> Mask | None:
+    def facts(self, seen: Seen, places: Places, uid_at: UidAt) -> dict[str, Any]:
+        """Value and uid of the last row that passes; None when none does."""
+        asked = self._asked(seen)
+        cut, passed = places[asked], min(asked, seen.present)
+        return {
+            "value": None if cut is None else plain(cut.value),
+            "uid": None if cut is None else uid_at(cut.position),
+            "quantile": (seen.present - passed) / seen.present if seen.present else None,
+            "rows": seen.pool if self.of == "pool" else seen.rows,
+            "rows_with_value": seen.present,
+            "rows_asked": asked,
+            "rows_passed": passed,
+        }
+
+    def _asked(self, seen: Seen) -> int:
+        if self.fraction is None:
+            return self.count or 0
+        return rows_of_fraction(self.fraction, seen.pool if self.of == "pool" else seen.rows)
+
+    def hopeless(self, values: Sequence[pa.ChunkedArray]) -> Mask | None:
         """Rows that fail rather than being without a number."""
         return None
-
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
-        """Spools the numbers, 8 bytes a row."""
-        return _CutLearner(self, connection, scratch / f"cut_{files.number}")
 
     def opened(self, learned: Learned, files: RuleFiles) -> Judging:
         """Better than the cut, or equal and not after it."""
 
         def judge(rows: Rows) -> Verdict:
-            values = list(rows.values)
-            numbers, never = self.numbers(values, rows.uids), self.hopeless(values)
+            numbers, never = self.ranked(rows), self.hopeless(rows.values)
             missing = np.isnan(numbers) if never is None else np.isnan(numbers) & ~never
             if learned["value"] is None:
                 return Verdict(Truth(np.zeros(len(rows), bool), ~missing))
             cut = float(learned["value"])
-            better = numbers < cut if self.lowest else numbers > cut
-            before = np.asarray(pc.less_equal(rows.uids, learned["uid"])).astype(bool)
-            passed = better | ((numbers == cut) & before)
+            passed = numbers < cut if self.lowest else numbers > cut
+            equal = np.flatnonzero(numbers == cut)
+            if len(equal):
+                before = pc.less_equal(rows.uids.take(pa.array(equal)), learned["uid"])
+                passed[equal] = np.asarray(before).astype(bool)
             return Verdict(Truth(passed, ~passed & ~missing))
 
         return Judging(judge)
-
-
-class _CutLearner(Learner):
-    def __init__(self, rule: Ranked, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        self.rule, self.connection = rule, connection
-        self.spool = Spool(path, rule.lowest)
-        self.rows = 0
-
-    def add(self, batch: Batch, reached: Mask | None) -> None:
-        rule = self.rule
-        columns: list[pa.ChunkedArray] = []
-        if rule.expressions:
-            columns = select(self.connection, batch.table, [e.sql for e in rule.expressions]).columns
-        self.spool.add(only(rule.numbers(columns, batch.table["uid"]), reached))
-        whole = reached is None or rule.of == "pool"
-        self.rows += batch.table.num_rows if whole else int(np.count_nonzero(np.asarray(reached)))
-
-    def finish(self, uid_at: UidAt) -> tuple[dict[str, Any], list[FileRef]]:
-        rule, spool = self.rule, self.spool
-        asked = rule.count or 0 if rule.fraction is None else rows_of_fraction(rule.fraction, self.rows)
-        cut = spool.cut(asked)
-        passed = min(asked, spool.present)
-        facts = {
-            "value": None if cut is None else plain(cut.value),
-            "uid": None if cut is None else uid_at(cut.position),
-            "quantile": (spool.present - passed) / spool.present if spool.present else None,
-            "rows": self.rows,
-            "rows_with_value": spool.present,
-            "rows_asked": asked,
-            "rows_passed": passed,
-        }
-        return facts, []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +274,12 @@ class Top(Ranked):
 
     kind = "top"
 
-    def numbers(self, values: list[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The highest or lowest values of the column."""
+        return "low" if self.lowest else "high", self.expressions[0].sql
+
+    def numbers(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
         """The column."""
         return doubles(values[0])
 
@@ -224,8 +307,14 @@ class Sample(Ranked):
     salt: int
 
     kind = "sample"
+    learns_uids = True
 
-    def numbers(self, values: list[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The highest of these random numbers."""
+        return "high", "drawn", str(self.salt), *(e.sql for e in self.expressions)
+
+    def numbers(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:
         """Random numbers; NaN without a finite positive weight."""
         drawn = uniforms(words_of(uids, self.salt))
         if not values:
@@ -234,6 +323,6 @@ class Sample(Ranked):
         usable = (weights > 0) & np.isfinite(weights)
         return np.where(usable, np.log(drawn) / np.where(usable, weights, 1.0), np.nan)
 
-    def hopeless(self, values: list[pa.ChunkedArray]) -> Mask | None:
+    def hopeless(self, values: Sequence[pa.ChunkedArray]) -> Mask | None:
         """A weight of zero or less is never drawn."""
         return doubles(values[0]) <= 0 if values else None

@@ -25,10 +25,10 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
 from curate.rules.database import select
 from curate.rules.duplicates import SCHEMA, Dropping
-from curate.rules.kinds import Learner, RuleFiles, UidAt
+from curate.rules.kinds import Learner, RuleFiles
 from curate.rules.logic import Mask
 from curate.rules.near import losers
-from curate.rules.pool import Batch, doubles
+from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.preference import Preference
 from curate.rules.uidfiles import UidSpool, write_uid_file
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.selections import SELECTED, Selection
+from curate.dataset.selections import Selection
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Truth, truth_of
 
@@ -17,6 +17,7 @@ class Where(Compiled):
     """A condition on the row."""
 
     kind = "where"
+    any_order = True
 
     def opened(self, learned: Learned, files: RuleFiles) -> Judging:
         """Pass and fail as SQL says; NULL is missing."""
@@ -34,21 +35,17 @@ class Other(Compiled):
 
     def opened(self, learned: Learned, files: RuleFiles) -> Judging:
         """What is selected passes, as often as it is there; nothing is ever missing."""
-        selection = _Selection(self.experiment, files)
-        return Judging(selection.judge)
+        stack = ExitStack()
+        selected = stack.enter_context(Selection(files.workspace, self.experiment).mapped())
 
+        def judge(rows: Rows) -> Verdict:
+            if not len(rows):
+                return Verdict(Truth(np.zeros(0, bool), np.zeros(0, bool)))
+            mine = selected(rows.uids[0].as_py(), rows.uids[-1].as_py())
+            places = pc.index_in(rows.uids.combine_chunks(), mine["uid"].combine_chunks())
+            kept = np.asarray(places.is_valid())
+            repeats = np.ones(len(rows), np.int64)
+            repeats[kept] = np.asarray(mine["repeats"])[np.asarray(places.drop_null())]
+            return Verdict(Truth(kept, ~kept), repeats)
 
-class _Selection:
-    def __init__(self, experiment: str, files: RuleFiles) -> None:
-        self.experiment, self.workspace = experiment, files.workspace
-        self.selection: Selection | None = None
-
-    def judge(self, rows: Rows) -> Verdict:
-        self.selection = self.selection or Selection(self.workspace, self.experiment)
-        selected = pa.concat_tables([SELECTED, *(self.selection.read(shard) for shard in rows.shards)])
-        kept = np.asarray(pc.is_in(rows.uids, selected["uid"].combine_chunks())).astype(bool)
-        repeats = np.ones(len(rows), np.int64)
-        if kept.any():
-            places = pc.index_in(rows.uids.filter(pa.array(kept)), selected["uid"].combine_chunks())
-            repeats[kept] = np.asarray(selected["repeats"].take(places))
-        return Verdict(Truth(kept, ~kept), repeats)
+        return Judging(judge, stack.close)

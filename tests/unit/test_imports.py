@@ -9,15 +9,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
-BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "rules", "text", ""}
+BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "pages", "rules", "text", ""}
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
     "config": {"config", "errors"},
     "dataset": {"dataset", "errors", "config"},
     "run": {"run", "dataset", "config", "errors", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo"},
+    "pages": {"pages", "dataset", "errors"},
     "text": {"text", "errors"},
-    "rules": {"rules", "config", "dataset", "reasons", "errors"},
+    "rules": {"rules", "config", "dataset", "text", "reasons", "errors"},
 }
 
 

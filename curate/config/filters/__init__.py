@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from curate.config.base import Settings
+from curate.config.filters.frozen import Frozen, travels
 from curate.config.filters.keep import Keep, rule_names, scopes
 from curate.config.filters.rules import (
     RULE_KEYS,
@@ -50,6 +51,7 @@ __all__ = [
     "Experiment",
     "ExperimentRule",
     "FrequencyRule",
+    "Frozen",
     "HardCapRule",
     "InRule",
     "Keep",
@@ -64,6 +66,7 @@ __all__ = [
     "WhereRule",
     "rule_names",
     "scopes",
+    "travels",
 ]
 
 
@@ -73,6 +76,9 @@ class Experiment(Settings):
     description: str = Field("", description="One line for the report.")
     rules: dict[str, Rule] = Field(min_length=1, description="Name → rule; the name is the drop reason.")
     keep: Keep | None = Field(None, description="Combination by all/any/not/then. Default: all rules.")
+    frozen: Frozen | None = Field(
+        None, description="URL of another workspace: quantiles, cuts and counts are those it learned there."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +96,19 @@ class Experiment(Settings):
                 have = ", ".join(self.rules)
                 raise ValueError(f"keep: no rule named '{name}' (rules: {have})")
         return self
+
+    @model_validator(mode="after")
+    def _something_is_frozen(self) -> Experiment:
+        if self.frozen is not None and not self.travelling():
+            raise ValueError(
+                "frozen: no rule here learns anything that says something about another pool; score (with a "
+                "quantile), top, cap, equal, sample, frequency and balance do"
+            )
+        return self
+
+    def travelling(self) -> tuple[str, ...]:
+        """Names of the rules whose learned numbers can judge another pool, in their order."""
+        return tuple(name for name, rule in self.rules.items() if travels(rule))
 
     def combination(self) -> Keep:
         """The combination in force: ``keep``, or all rules in their order."""

@@ -329,7 +329,7 @@ RULE_KEYS = {
 
 
 def _kind(value: Any) -> str | None:
-    keys = value if isinstance(value, dict) else type(value).model_fields
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
     return next((tag for key, tag in RULE_KEYS.items() if key in keys), None)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clip.vectors import Vectors
-from curate.embed.stored.files import open_fs
+from curate.dataset.listing import open_fs
 from curate.errors import DataError, UserError
 
 TYPES = ("float16", "float32", "float64")

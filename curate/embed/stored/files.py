@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from curate.config.models import ModelSettings
+from curate.dataset.listing import file_ref, listed, open_fs
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 
-_REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _NUMBERED = re.compile(r"^(img_emb|text_emb|metadata)_(\d+)\.(npy|parquet)$")
-_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
 
 
 @dataclass(frozen=True)
 class Part:
     """A table and the arrays whose rows are its rows.
 
-    A ref's path is an absolute path or URL, its digest the size and what the filesystem says of the last
-    change: it costs a stat and differs when the file was replaced.
+    Its refs are those of ``curate.dataset.listing``.
     """
 
     metadata: FileRef
@@ -35,15 +29,6 @@ class Part:
     def files(self) -> tuple[FileRef, ...]:
         """Its files, each once: both arrays of an ``.npz`` are in one."""
         return tuple(dict.fromkeys((self.metadata, *self.vectors.values())))
-
-
-def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The filesystem of a path or URL and its path there. Options are for remote stores only."""
-    try:
-        fs, path = fsspec.core.url_to_fs(url, **(options if _REMOTE.match(url) else {}))
-    except (ValueError, ImportError, TypeError) as error:
-        raise UserError(f"cannot open '{url}': {error}") from None
-    return fs, str(path)
 
 
 def find_parts(settings: ModelSettings, place: str) -> list[Part]:
@@ -58,45 +43,14 @@ def find_parts(settings: ModelSettings, place: str) -> list[Part]:
     """
     files: dict[str, FileRef] = {}
     for pattern in settings.source:
-        found = dict(_listed(pattern, settings.storage_options, place))
+        refs = listed(pattern, settings.storage_options, f"{place}.source", (".npy", ".npz", ".parquet"))
+        found = {ref.path: ref for ref in refs}
         if not found:
             raise UserError(f"{place}.source: '{pattern}' has no .npy, .npz or .parquet file")
         files |= found
     if settings.format == "datacomp":
         return _archives(files, settings, place)
     return _folders(files, settings.modalities, place)
-
-
-def _listed(pattern: str, options: Mapping[str, Any], place: str) -> Iterator[tuple[str, FileRef]]:
-    """URL → ref of the files that a pattern names; a folder stands for all below it."""
-    fs, path = open_fs(pattern, options)
-    try:
-        if fs.isdir(path):
-            infos = list(fs.find(path, detail=True).values())
-        elif any(sign in path for sign in "*?[") and not fs.exists(path):
-            matches = fs.glob(path, detail=True).values()
-            infos = [info for info in matches if info["type"] == "file"]
-            for info in matches:
-                if info["type"] == "directory":
-                    infos += fs.find(info["name"], detail=True).values()
-        else:
-            infos = [fs.info(path)]
-    except FileNotFoundError:
-        raise UserError(f"{place}.source: '{pattern}': no such file or folder") from None
-    except OSError as error:
-        raise UserError(f"{place}.source: '{pattern}' cannot be listed: {error}") from None
-    for info in infos:
-        ref = _ref(fs, info)
-        name = ref.path.rpartition("/")[2]
-        if name.endswith((".npy", ".npz", ".parquet")) and not name.startswith((".", "_")):
-            yield ref.path, ref
-
-
-def _ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
-    name, size = str(info["name"]), int(info.get("size") or 0)
-    changed = next((info[key] for key in _CHANGED if info.get(key)), "")
-    url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))
-    return FileRef(url, size, f"{size}-{changed}")
 
 
 def _folders(files: Mapping[str, FileRef], modalities: Sequence[str], place: str) -> list[Part]:
@@ -139,7 +93,7 @@ def _archives(files: Mapping[str, FileRef], settings: ModelSettings, place: str)
             fs, path = open_fs(beside, settings.storage_options)
             if not fs.isfile(path):
                 raise UserError(f"{place}.source: {url} has no {beside.rpartition('/')[2]} beside it")
-            table = _ref(fs, fs.info(path))
+            table = file_ref(fs, fs.info(path))
         parts.append(Part(table, dict.fromkeys(settings.modalities, files[url])))
     if not parts:
         raise UserError(f"{place}.source: no .npz among {len(files):,} files; is it `clip_retrieval`?")

@@ -23,12 +23,13 @@ from curate.clip.vectors import STORED, Vectors
 from curate.config.base import fingerprint
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.listing import open_fs
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.samples import base_files, columns_of, read_samples
 from curate.dataset.uid import halves
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
 from curate.embed.stored.arrays import Array, open_array
-from curate.embed.stored.files import Part, find_parts, open_fs
+from curate.embed.stored.files import Part, find_parts
 from curate.embed.stored.keys import key_of, uids_of
 from curate.embed.stored.named import dim_of
 from curate.embed.stored.rows import Joined, Records, fill, join, record_dtype

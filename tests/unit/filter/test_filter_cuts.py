@@ -4,6 +4,7 @@ import math
 import struct
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -29,6 +30,12 @@ def test_keys_sort_like_floats(values: list[float], lowest: bool) -> None:
                 assert (a > b) == (x < y if lowest else x > y)
 
 
+def last_of(best: list[tuple[float, int]], lowest: bool) -> Cut:
+    """The cut behind rows that are in order, as value (of the other sign unless lowest) and place."""
+    value, position = best[-1]
+    return Cut(value if lowest else -value, position, sum(v == value for v, _ in best))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.lists(st.one_of(FEW, FLOATS), max_size=12), max_size=4),
@@ -45,8 +52,28 @@ def test_the_cut_is_the_kth_row(tmp_path: Path, parts: list[list[float]], count:
     if not best:
         assert cut is None
     else:
-        value, position = best[-1]
-        assert cut == Cut(value if lowest else -value, position)
+        assert cut == last_of(best, lowest)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.one_of(FEW, FLOATS), max_size=30),
+    st.lists(st.integers(0, 40), max_size=20),
+    st.booleans(),
+    st.sampled_from([1, 3, 64]),
+)
+def test_many_cuts_are_what_each_is_alone(
+    tmp_path: Path, values: list[float], counts: list[int], lowest: bool, at_once: int
+) -> None:
+    spool = Spool(tmp_path / "spool", lowest)
+    spool.add(np.array(values, np.float64))
+    with mock.patch("curate.rules.cuts._AT_ONCE", at_once):
+        found = spool.cuts(counts)
+    rows = sorted((x if lowest else -x, i) for i, x in enumerate(values) if x == x)
+    for count in counts:
+        best = rows[:count]
+        assert found[count] == (last_of(best, lowest) if best else None)
+    assert set(found) == set(counts)
 
 
 @pytest.mark.parametrize(("seed", "distinct"), [(0, 3), (1, 70_000), (2, 10**9)])
@@ -56,7 +83,14 @@ def test_the_cut_of_many_blocks(tmp_path: Path, seed: int, distinct: int) -> Non
     for part in np.array_split(values, 7):
         spool.add(part)
     order = np.lexsort((np.arange(len(values)), -values))
-    assert spool.cut(812_345) == Cut(values[order[812_344]], int(order[812_344]))
+    ranked = values[order]
+    counts = [1, 2, 812_345, *range(25_000, 2_600_000, 25_000)]
+    found = spool.cuts(counts)
+    for count in counts:
+        last = min(count, len(order)) - 1
+        before = int(np.searchsorted(-ranked, -ranked[last]))
+        assert found[count] == Cut(ranked[last], int(order[last]), last - before + 1)
+    assert spool.cut(812_345) == found[812_345]
 
 
 @given(st.integers(0, 10**9), st.floats(1e-6, 1.0))

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.dataset.samples import Column
 from curate.errors import UserError
 from curate.rules.database import open_database, select
-from curate.rules.expressions import Checker, Want
+from curate.rules.expressions import Checker, Want, evaluate, scan_type
 
 COLUMNS = {
     "uid": Column("images", "uid", pa.string()),
@@ -163,3 +167,48 @@ def test_python_variables_are_no_tables(connection: duckdb.DuckDBPyConnection) -
     with pytest.raises(duckdb.Error):
         connection.execute("SELECT * FROM secret").fetchall()
     assert secret.num_rows == 1
+
+
+LITERALS = st.one_of(
+    st.integers(-(10**9) + 1, 10**9 - 1).map(str),
+    st.tuples(st.integers(-300, 300), st.integers(0, 10**9 - 1)).map(lambda p: f"{p[0]}.{p[1]}"),
+    st.sampled_from(["0.28", "0.3", "0.35", "-0.0", "0.1", "16777217", "0.000000001"]),
+)
+KINDS = [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.int32(), pa.int64(), pa.uint8(), pa.uint64()]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(KINDS), st.sampled_from([">=", "<=", ">", "<"]), LITERALS, st.lists(st.integers(-3, 3))
+)
+def test_what_needs_no_sql_is_what_sql_says(
+    kind: pa.DataType, sign: str, literal: str, steps: list[int]
+) -> None:
+    near = np.float64(literal) + np.array(steps) * (1 if pa.types.is_integer(kind) else 1e-8)
+    if pa.types.is_integer(kind):
+        info = np.iinfo(kind.to_pandas_dtype())
+        column = pa.array([int(np.clip(v, info.min / 2, info.max / 2)) for v in near], kind)
+    else:
+        column = pa.array(np.append(near, [0.0, -0.0, 6e4, -np.inf]).astype(kind.to_pandas_dtype()))
+        column = column.cast(scan_type(kind))
+    column = pa.concat_arrays([column, pa.nulls(1, column.type)])
+    table = pa.table({"x": column})
+    with duckdb.connect() as connection:
+        checker = Checker(connection, {"x": Column("images", "x", kind)})
+        for text, want in ((f"x {sign} {literal}", "condition"), ("x", "number")):
+            expression = checker.check(text, "place", want)
+            quick = evaluate(connection, table, [expression])[expression.sql]
+            slow = evaluate(connection, table, [replace(expression, short=None)])[expression.sql]
+            assert quick.to_pylist() == slow.to_pylist()
+            assert quick.type == slow.type
+            whole = not pa.types.is_integer(kind) or (kind != pa.uint64() and "." not in literal)
+            assert (expression.short is not None) == (want == "number" or whole)
+
+
+@pytest.mark.parametrize(
+    "text", ["x >= 2.8e-1", "x >= 1 AND x <= 2", "x + 1 >= 2", "x >= y", "-x >= 1", "(x) > 1"]
+)
+def test_anything_else_is_sql(text: str) -> None:
+    columns = {n: Column("images", n, pa.float32()) for n in "xy"}
+    with duckdb.connect() as connection:
+        assert Checker(connection, columns).check(text, "place", "condition").short is None

@@ -205,6 +205,24 @@ class TestThen:
             program = compile_experiment("e", config, columns, connection)
         assert [[r.name for r in rules] for rules in program.passes()] == [["a", "d"], ["b", "c"]]
 
+    def test_rules_that_hold_the_rows_in_memory_learn_by_themselves(self, tmp_path: Path) -> None:
+        workspace = pool_of(tmp_path, some_rows(20))
+        rules = {
+            "near": {"near": "text_hash", "distance": 1},
+            "top": {"top": "similarity", "fraction": 0.5},
+            "soft": {"soft_cap": "text_score", "count": 5, "batch": 2},
+            "hard": {"hard_cap": "text_score", "count": 5},
+            "unique": {"dedup": "text"},
+        }
+        columns = Families(RecordStore(workspace)).columns(workspace, "00000", (MODEL,), (SCORER,))
+        with open_database(tmp_path) as connection:
+            config = Experiment.model_validate(
+                {"rules": rules, "keep": {"then": ["top", {"any": [*rules][2:]}, "near"]}}
+            )
+            program = compile_experiment("e", config, columns, connection)
+        passes = [[r.name for r in rules] for rules in program.passes()]
+        assert passes == [["top"], ["soft", "unique"], ["hard"], ["near"]]
+
     def test_explain_says_that_a_row_did_not_get_there(self, tmp_path: Path) -> None:
         rows = some_rows(60)
         workspace = pool_of(tmp_path, rows)

@@ -13,21 +13,21 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings
 from curate.config.scorers import ImageScorer, TextScorer, ZeroShotScorer
 from curate.dataset import layout
+from curate.dataset.geometry import image_facts
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
-from curate.score.image import score_image
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
-from curate.score.text import score_text
 from curate.score.zero_shot import TAGS, tag_images
+from curate.text.facts import text_facts
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, settings_of
 
 
 def test_text_counts_characters_words_and_language() -> None:
-    found = score_text(
+    found = text_facts(
         pa.array(["ein kleiner Hund läuft im Schnee", "  two\twords\n", "", None, "日本語の写真です"])
     )
     assert found["length"].to_pylist() == [32, 12, 0, None, 8]
@@ -39,7 +39,7 @@ def test_text_counts_characters_words_and_language() -> None:
 
 
 def test_image_geometry() -> None:
-    found = score_image(pa.array([300, 100, None, 0], pa.int32()), pa.array([100, 400, 5, 9], pa.int32()))
+    found = image_facts(pa.array([300, 100, None, 0], pa.int32()), pa.array([100, 400, 5, 9], pa.int32()))
     assert {k: v.to_pylist() for k, v in found.items()} == {
         "min_side": [100, 100, None, None],
         "max_side": [300, 400, None, None],
@@ -58,7 +58,7 @@ def test_image_geometry() -> None:
     ],
 )
 def test_an_odd_size_costs_its_row_only(sides: pa.Array) -> None:
-    found = score_image(sides, pa.array([100] * 8, pa.int16()))
+    found = image_facts(sides, pa.array([100] * 8, pa.int16()))
     assert found["min_side"].to_pylist() == [100, None, None, None, None, None, 20, None]
     assert found["aspect"].to_pylist() == [3.0, None, None, None, None, None, 5.0, None]
     assert found["pixels"].to_pylist() == [30_000, None, None, None, None, None, 2_000, None]

@@ -1,0 +1,106 @@
+"""A sorted copy of a pool, for rules that need its rows in uid order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+
+from curate.rules.database import registered
+from curate.rules.experiment import Program
+from curate.rules.pool import BATCH_ROWS, Batch, Pool
+from curate.rules.tables import NO_UID
+
+_SHARD_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class SortedPool(Pool):
+    """Rows in uid order, in one local file that is mapped; each of its batches is a shard.
+
+    Attributes:
+        path: the file, an Arrow stream of record batches.
+        without_uid, repeated: rows that are not in it: nothing says who they are, or another row has
+            their uid (the first in the order of the files stays).
+    """
+
+    path: Path
+    without_uid: int
+    repeated: int
+
+    def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
+        """The named columns of one batch, ``uid`` first."""
+        with pa.memory_map(str(self.path)) as source:
+            batch = pa.ipc.open_file(source).get_batch(int(shard))
+            return pa.table(batch).select(list(dict.fromkeys(["uid", *names])))
+
+    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
+        """All batches in order."""
+        held: list[pa.Table] = []
+        shards: list[tuple[str, int]] = []
+        for number, shard in enumerate(self.shards):
+            held.append(self.read(shard, names))
+            shards.append((shard, held[-1].num_rows))
+            if number == len(self.shards) - 1 or sum(rows for _, rows in shards) >= batch_rows:
+                yield Batch(pa.concat_tables(held), tuple(shards))
+                held, shards = [], []
+
+
+def arranged(
+    pool: Pool, program: Program, also: Sequence[str], connection: duckdb.DuckDBPyConnection, scratch: Path
+) -> Pool:
+    """The pool as a program needs it: sorted when a rule asks for that and it is not.
+
+    Args:
+        also: columns beside those of the program.
+    """
+    if pool.ordered or program.any_order:
+        return pool
+    return sorted_copy(pool, sorted({*program.all_columns(), *also}), connection, scratch)
+
+
+def sorted_copy(
+    pool: Pool, names: Sequence[str], connection: duckdb.DuckDBPyConnection, scratch: Path
+) -> SortedPool:
+    """The pool with these columns in uid order.
+
+    Memory is DuckDB's limit; the rows are on scratch disk twice.
+    """
+    rows = 0
+    for batch in pool.scan(names):
+        numbers = pa.array(range(rows, rows + batch.table.num_rows), pa.int64())
+        with registered(connection, "samples", batch.table.append_column("row number", numbers)):
+            verb = "INSERT INTO unsorted" if rows else "CREATE TEMP TABLE unsorted AS"
+            connection.execute(f"{verb} SELECT * FROM samples")
+        rows += batch.table.num_rows
+    path = scratch / "sorted.arrow"
+    reader = connection.sql('SELECT * FROM unsorted ORDER BY uid, "row number"').to_arrow_reader(_SHARD_ROWS)
+    wanted = [name for name in reader.schema.names if name != "row number"]
+    last, shards, kept, without = "", 0, 0, 0
+    with pa.OSFile(str(path), "wb") as stream:
+        schema = pa.schema([reader.schema.field(name) for name in wanted])
+        with pa.ipc.new_file(stream, schema) as writer:
+            for part in reader:
+                table = pa.Table.from_batches([part]).select(wanted)
+                without += pc.sum(pc.equal(table["uid"], NO_UID)).as_py() or 0
+                table = _first_of_each(table, last)
+                if table.num_rows:
+                    last = table["uid"][-1].as_py()
+                    writer.write_batch(table.combine_chunks().to_batches()[0])
+                    shards, kept = shards + 1, kept + table.num_rows
+    connection.execute("DROP TABLE unsorted")
+    columns = {n: replace(pool.columns[n], type=schema.field(n).type) for n in wanted}
+    names_of = tuple(str(i) for i in range(shards))
+    return SortedPool(pool.workspace, names_of, columns, path, without, rows - kept - without)
+
+
+def _first_of_each(table: pa.Table, last: str) -> pa.Table:
+    """Without rows that have no uid, or that of the row before."""
+    uids = table["uid"].combine_chunks()
+    before = pa.concat_arrays([pa.array([last], uids.type), uids[:-1]])
+    return table.filter(pc.and_(pc.not_equal(uids, before), pc.not_equal(uids, NO_UID)))

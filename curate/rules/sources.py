@@ -1,0 +1,158 @@
+"""Where the samples of an experiment are: in the workspace, or in tables that are read as they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curate.config.tables import TableSettings
+from curate.dataset import layout
+from curate.dataset.records import RecordStore
+from curate.dataset.samples import BASES, Column, base_family, family_path
+from curate.dataset.workspace import FileRef, Workspace
+from curate.errors import UserError
+from curate.rules.derived import DERIVED
+from curate.rules.families import Families
+from curate.rules.folded import FoldedPool
+from curate.rules.pool import Pool
+from curate.rules.tables import open_tables, table_files
+
+
+class Samples(ABC):
+    """What there is to filter.
+
+    Attributes:
+        absent: what could still give columns, for messages.
+    """
+
+    absent: list[str]
+
+    @abstractmethod
+    def there(self) -> bool:
+        """Whether there is anything yet."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, Column]:
+        """Every column by its public name. Raises UserError when one cannot be told from another."""
+
+    @abstractmethod
+    def inputs(
+        self, columns: Iterable[Column], vectors: Iterable[tuple[str, str]], asking: str
+    ) -> list[FileRef]:
+        """The files that hold these columns and embeddings.
+
+        Raises:
+            DataError: one is missing; says who asks.
+        """
+
+    @abstractmethod
+    def pool(self) -> Pool:
+        """The rows."""
+
+
+class WorkspaceSamples(Samples):
+    """What the stages before have committed."""
+
+    def __init__(self, workspace: Workspace, models: tuple[str, ...], scorers: tuple[str, ...]) -> None:
+        self.workspace, self.models, self.scorers = workspace, models, scorers
+        self.families = Families(RecordStore(workspace))
+        self.shards = tuple(self.families.shards())
+
+    @property
+    def absent(self) -> list[str]:  # type: ignore[override]
+        """Stages that have not run."""
+        return self.families.absent
+
+    def there(self) -> bool:
+        """Whether any shard is."""
+        return bool(self.shards)
+
+    def columns(self) -> dict[str, Column]:
+        """Of all families that are there."""
+        return self.families.columns(self.workspace, self.shards[0], self.models, self.scorers)
+
+    def inputs(
+        self, columns: Iterable[Column], vectors: Iterable[tuple[str, str]], asking: str
+    ) -> list[FileRef]:
+        """The families' files of all shards; the base's always."""
+        base = base_family(self.workspace)
+        used = {base: BASES[base]} | {column.family: column.stage for column in columns}
+        found = []
+        for family in sorted(used):
+            found += [self._ref(used[family], family_path(family, s), asking) for s in self.shards]
+        for alias, modality in vectors:
+            found += [
+                self._ref(f"embed/{alias}", layout.embedding(alias, modality, s), asking) for s in self.shards
+            ]
+        return found
+
+    def _ref(self, stage: str, path: str, asking: str) -> FileRef:
+        return self.families.ref(stage, path, asking)
+
+    def pool(self) -> Pool:
+        """Columns are folded into files of their own when they are first read."""
+        return FoldedPool(self.workspace, self.shards, self.columns())
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables to filter instead of the workspace's samples.
+
+    Attributes:
+        scorers: name → type of the config's scorers.
+    """
+
+    settings: TableSettings
+    scorers: Mapping[str, str]
+
+    def facts(self) -> dict[str, Any]:
+        """What decides which columns there are, as JSON values; the files are inputs."""
+        derived = {name: kind for name, kind in self.scorers.items() if kind in DERIVED}
+        return {**self.settings.facts(), "paths": None, "scorers": derived}
+
+
+class TableSamples(Samples):
+    """Rows of published files."""
+
+    def __init__(self, workspace: Workspace, tables: Tables) -> None:
+        self.workspace, self.tables = workspace, tables
+        self.files = table_files(tables.settings)
+        self._pool = open_tables(workspace, tables.settings, self.files, tables.scorers)
+        self.absent = [
+            f"scorer {name}, which needs a workspace"
+            for name, k in tables.scorers.items()
+            if k not in DERIVED
+        ]
+
+    def there(self) -> bool:
+        """An empty list of files is an error of its own."""
+        return True
+
+    def columns(self) -> dict[str, Column]:
+        """Of the files, and what is computed from them."""
+        return self._pool.columns
+
+    def inputs(
+        self, columns: Iterable[Column], vectors: Iterable[tuple[str, str]], asking: str
+    ) -> list[FileRef]:
+        """All files, by size and time of change."""
+        for alias, _ in vectors:
+            raise UserError(
+                f"{asking} reads embeddings of '{alias}', and tables have none; see docs/pools.md"
+            )
+        return self.files
+
+    def pool(self) -> Pool:
+        """In the order of the files."""
+        return self._pool
+
+
+def samples_of(
+    workspace: Workspace, models: tuple[str, ...], scorers: tuple[str, ...], tables: Tables | None
+) -> Samples:
+    """The tables when there are any, otherwise the workspace's samples."""
+    if tables is not None:
+        return TableSamples(workspace, tables)
+    return WorkspaceSamples(workspace, models, scorers)

@@ -1,0 +1,297 @@
+"""A pool that is nothing but parquet files, as they were published: no workspace has seen their rows.
+
+Rows come as they lie in the files, so that a filter of columns reads these columns and nothing else. Rules
+that need the rows in uid order get a sorted copy (``curate.rules.sorting``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.config.tables import TableSettings
+from curate.dataset.listing import listed, open_fs
+from curate.dataset.samples import Column, need
+from curate.dataset.uid import is_uid, uid_of
+from curate.dataset.workspace import FileRef, Workspace
+from curate.errors import DataError, UserError
+from curate.rules.derived import DERIVED
+from curate.rules.expressions import scan_type
+from curate.rules.pool import BATCH_ROWS, Batch, Pool, nan_to_null
+
+PLACE = "filter.tables"
+FAMILY = "tables"
+NO_UID = "0" * 32
+"""Stands for whatever is no uid; such a row is never kept."""
+
+_READERS = min(os.cpu_count() or 1, 8)
+_ENDINGS = (".parquet",)
+_BLOCK = 1 << 16
+"""Bytes that are looked at in one go: what lies in the cache is looked at five times as fast."""
+
+
+def table_files(settings: TableSettings) -> list[FileRef]:
+    """The files of a pool, in order of their paths; a digest tells when one was replaced.
+
+    Raises:
+        UserError: a path names no parquet file.
+    """
+    found: dict[str, FileRef] = {}
+    for pattern in settings.paths:
+        refs = {r.path: r for r in listed(pattern, settings.storage_options, f"{PLACE}.paths", _ENDINGS)}
+        if not refs:
+            raise UserError(f"{PLACE}.paths: '{pattern}' has no .parquet file")
+        found |= refs
+    return [found[path] for path in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row group of a file."""
+
+    url: str
+    group: int
+    rows: int
+    metadata: pq.FileMetaData
+
+
+@dataclass(frozen=True)
+class TablesPool(Pool):
+    """The rows of published tables, in the order of files and row groups, which are the shards.
+
+    Memory: two row groups for each reading thread, and some 10 kB a file for its footer.
+
+    Attributes:
+        settings: which columns are meant.
+        parts: shard → where it is.
+        scorers: name → type, of those whose columns are computed when they are read.
+    """
+
+    settings: TableSettings
+    parts: Mapping[str, Part]
+    scorers: Mapping[str, str]
+
+    ordered: ClassVar[bool] = False
+
+    def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
+        """The named columns of one row group, in its order.
+
+        Raises:
+            DataError: a file lacks a column, or has another type there than the first file.
+        """
+        part = self.parts[shard]
+        wanted = [name for name in names if name != "uid"]
+        inputs = {n for name in wanted for n in self._inputs(name)}
+        uid = self._uid_columns(part) if uids or "uid" in names else ()
+        table = self._stored(part, {*inputs, *uid})
+        found: dict[str, Any] = {"uid": _usable(_uids(table, uid))} if uid else {}
+        for scorer, asked in self._asked(wanted).items():
+            derived = DERIVED[self.scorers[scorer]]
+            given = pa.table({n: table[self.columns[n].stored] for n in derived.inputs})
+            computed = derived.compute(given, {self.columns[name].stored for name in asked})
+            found |= {name: computed[self.columns[name].stored] for name in asked}
+        for name in wanted:
+            if self.columns[name].family == FAMILY:
+                found[name] = nan_to_null(self._cast(part, name, table[self.columns[name].stored]))
+        return pa.table({n: found[n] for n in (("uid", *wanted) if uid else wanted)})
+
+    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
+        """All row groups in order, in batches of at least ``batch_rows`` rows, read in threads."""
+        held: list[pa.Table] = []
+        shards: list[tuple[str, int]] = []
+        for number, (shard, table) in enumerate(self._read_ahead(names, uids)):
+            held.append(table)
+            shards.append((shard, self.parts[shard].rows))
+            if number == len(self.shards) - 1 or sum(rows for _, rows in shards) >= batch_rows:
+                yield Batch(pa.concat_tables(held), tuple(shards))
+                held, shards = [], []
+
+    def _read_ahead(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+        executor = ThreadPoolExecutor(_READERS, thread_name_prefix="tables-read")
+        waiting: deque[tuple[str, Future[pa.Table]]] = deque()
+        try:
+            for shard in self.shards:
+                waiting.append((shard, executor.submit(self.read, shard, names, uids)))
+                if len(waiting) == 2 * _READERS:
+                    name, future = waiting.popleft()
+                    yield name, future.result()
+            while waiting:
+                name, future = waiting.popleft()
+                yield name, future.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _asked(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Scorer → its columns among these."""
+        asked: dict[str, list[str]] = {}
+        for name in names:
+            kind, _, scorer = self.columns[name].family.partition("/")
+            if kind != FAMILY:
+                asked.setdefault(scorer, []).append(name)
+        return asked
+
+    def _inputs(self, name: str) -> tuple[str, ...]:
+        """Columns of the files that a column is made of."""
+        column = self.columns[name]
+        if column.family == FAMILY:
+            return (column.stored,)
+        derived = DERIVED[self.scorers[column.family.partition("/")[2]]]
+        return tuple(self.columns[n].stored for n in derived.inputs)
+
+    def _uid_columns(self, part: Part) -> tuple[str, ...]:
+        column = self.columns["uid"].stored
+        return (column,) if column else tuple(self.columns[n].stored for n in ("text", "url"))
+
+    def _stored(self, part: Part, names: set[str]) -> pa.Table:
+        try:
+            with _opened(part.url, self.settings.storage_options, part.metadata) as file:
+                missing = names.difference(file.schema_arrow.names)
+                if missing:
+                    raise DataError(
+                        f"{part.url}: has no column '{min(missing)}', which the first file has; "
+                        f"files of one kind only below {PLACE}.paths"
+                    )
+                return file.read_row_group(part.group, sorted(names), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{part.url}: cannot be read as parquet ({error})") from None
+
+    def _cast(self, part: Part, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        kind = scan_type(self.columns[name].type)
+        try:
+            return values if values.type == kind else values.cast(kind)
+        except pa.ArrowException:
+            raise DataError(
+                f"{part.url}: column '{name}' is {values.type}, in the first file it is {kind}"
+            ) from None
+
+
+def open_tables(
+    workspace: Workspace, settings: TableSettings, files: Sequence[FileRef], scorers: Mapping[str, str]
+) -> TablesPool:
+    """The pool of these files; reads their footers.
+
+    Args:
+        workspace: where scratch goes.
+        files: at least one.
+        scorers: name → type of the config's scorers; those that compute what a row says of itself give
+            columns where their inputs are there.
+
+    Raises:
+        UserError: a column that the settings name is not there, or nothing says what the uid is.
+        DataError: a file cannot be read.
+    """
+    with ThreadPoolExecutor(2 * _READERS) as executor:
+        footers = list(executor.map(lambda ref: _footer(ref, settings.storage_options), files))
+    parts = {
+        f"{ref.path}#{group}": Part(ref.path, group, metadata.row_group(group).num_rows, metadata)
+        for ref, metadata in zip(files, footers, strict=True)
+        for group in range(metadata.num_row_groups)
+    }
+    columns = columns_of_tables(footers[0].schema.to_arrow_schema(), settings, files[0].path, scorers)
+    return TablesPool(workspace, tuple(parts), columns, settings, parts, dict(scorers))
+
+
+def columns_of_tables(
+    schema: pa.Schema, settings: TableSettings, url: str, scorers: Mapping[str, str]
+) -> dict[str, Column]:
+    """Name → column: those of the files under their public names, and those that are computed.
+
+    The uid's ``stored`` is empty where it is md5(text + url). Raises UserError, see ``open_tables``.
+    """
+    there = {name: Column(FAMILY, name, schema.field(name).type) for name in schema.names}
+    renamed = {
+        name: need(there, stored, f"{PLACE}.columns.{name}") for name, stored in settings.columns.items()
+    }
+    used = {column.stored for column in renamed.values()}
+    found = {n: c for n, c in there.items() if n not in used} | renamed
+    found.pop("uid", None)
+    if settings.uid_column is not None:
+        uid = need(there, settings.uid_column, f"{PLACE}.uid_column").stored
+    else:
+        uid = "uid" if "uid" in there else ""
+    if not uid and not {"text", "url"} <= found.keys():
+        raise UserError(
+            f"{PLACE}: {url} has no column 'uid', and no 'text' and 'url' to make it of; name one by "
+            f"`uid_column`, or both by `columns: {{text: …, url: …}}` (there: {', '.join(schema.names)})"
+        )
+    found["uid"] = Column(FAMILY, uid, pa.string())
+    for scorer, kind in scorers.items():
+        derived = DERIVED.get(kind)
+        if derived is None or not set(derived.inputs) <= found.keys():
+            continue
+        for name, value in derived.types.items():
+            column = f"{scorer}_{name}"
+            if column in found:
+                raise UserError(f"column '{column}' is in {url} and in scorer '{scorer}'; rename the scorer")
+            found[column] = Column(f"scores/{scorer}", name, value)
+    return found
+
+
+def _opened(url: str, options: Mapping[str, Any], metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    fs, path = open_fs(url, options)
+    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+    return pq.ParquetFile(path if local else fs.open(path, "rb"), metadata=metadata)
+
+
+_FOOTERS: dict[FileRef, pq.FileMetaData] = {}
+"""Of files that were opened before: each experiment is planned and then run."""
+
+
+def _footer(ref: FileRef, options: Mapping[str, Any]) -> pq.FileMetaData:
+    try:
+        if ref not in _FOOTERS:
+            with _opened(ref.path, options) as file:
+                _FOOTERS[ref] = file.metadata
+        return _FOOTERS[ref]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{ref.path}: cannot be read as parquet ({error})") from None
+
+
+def _uids(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:
+    if len(names) == 1:
+        return table[names[0]]
+    pairs = zip(*(table[name].to_pylist() for name in names), strict=True)
+    made = (None if text is None or url is None else uid_of(text, url) for text, url in pairs)
+    return pa.chunked_array([pa.array(made, pa.string())])
+
+
+def _usable(uids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same with ``NO_UID`` in place of whatever is no uid."""
+    try:
+        texts = uids if uids.type == pa.string() else uids.cast(pa.string())
+    except pa.ArrowException:
+        return pa.chunked_array([pa.array([NO_UID] * len(uids))])
+    chunks = [chunk if _all_uids(chunk) else _mended(chunk) for chunk in texts.chunks]
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _all_uids(texts: pa.Array) -> bool:
+    _, offsets, data = texts.buffers()
+    if texts.null_count or not len(texts):
+        return not len(texts)
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    if (np.diff(ends) != 32).any():
+        return False
+    digits: npt.NDArray[np.uint8] = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    blocks = (digits[start : start + _BLOCK] for start in range(0, len(digits), _BLOCK))
+    return all(_hexadecimal(block) for block in blocks)
+
+
+def _hexadecimal(digits: npt.NDArray[np.uint8]) -> bool:
+    # Differences wrap round, so one comparison stands for a range.
+    fine = digits - np.uint8(ord("0")) <= 9
+    fine |= digits - np.uint8(ord("a")) <= 5
+    return bool(fine.all())
+
+
+def _mended(texts: pa.Array) -> pa.Array:
+    return pa.array([t if t is not None and is_uid(t) else NO_UID for t in texts.to_pylist()])

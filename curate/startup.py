@@ -1,0 +1,35 @@
+"""What makes commands start sooner."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+class _NoPandas:
+    """Finds no pandas, and leaves everything else to others."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("not now", name=name)
+
+
+def leave_pandas_out() -> None:
+    """Let pyarrow find no pandas in this process.
+
+    It looks for it to recognise its objects, and where it is installed (img2dataset brings it) imports it: a
+    quarter of a second before anything else happens. Nothing here uses it but the downloader, which is for
+    processes that do not call this. Later imports of pandas work as ever.
+    """
+    if "pandas" in sys.modules:
+        return
+    finder: Any = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        import numpy as np
+        import pyarrow as pa
+
+        # Both ways in which it looks; it looks once.
+        np.asarray(pa.chunked_array([pa.array([0])]))
+    finally:
+        sys.meta_path.remove(finder)

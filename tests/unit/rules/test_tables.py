@@ -1,0 +1,173 @@
+"""Published tables as a pool: their columns, what is computed from them, and a sorted copy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.config.tables import TableSettings
+from curate.dataset.workspace import Workspace
+from curate.errors import DataError, UserError
+from curate.rules.database import open_database
+from curate.rules.sorting import sorted_copy
+from curate.rules.tables import NO_UID, TablesPool, open_tables, table_files
+
+SCORERS = {"text": "text", "image": "image", "nsfw": "zero_shot"}
+
+
+def uid(number: int) -> str:
+    return hashlib.md5(str(number).encode()).hexdigest()
+
+
+def rows_of(numbers: range) -> dict[str, list[Any]]:
+    return {
+        "uid": [uid(n) for n in numbers],
+        "url": [f"https://example.com/{n}" for n in numbers],
+        "text": [None if n % 7 == 0 else "two words"[: n % 11] for n in numbers],
+        "original_width": [n * 10 for n in numbers],
+        "original_height": [100 for _ in numbers],
+        "score": [None if n % 5 == 0 else float("nan") if n % 5 == 1 else n / 10 for n in numbers],
+    }
+
+
+def write(folder: Path, name: str, rows: dict[str, Any], group: int = 4) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(rows), folder / name, row_group_size=group)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    folder = tmp_path / "published"
+    write(folder, "b.parquet", rows_of(range(10, 20)))
+    write(folder, "a.parquet", rows_of(range(10)))
+    (folder / "_notes.txt").write_text("not a table")
+    return folder
+
+
+def opened(folder: Path, **settings: Any) -> TablesPool:
+    tables = TableSettings(paths=(str(folder),), **settings)
+    return open_tables(Workspace(str(folder.parent / "work")), tables, table_files(tables), SCORERS)
+
+
+def everything(pool: TablesPool, names: list[str], **more: Any) -> pa.Table:
+    return pa.concat_tables([batch.table for batch in pool.scan(names, **more)])
+
+
+def test_rows_come_as_they_lie_in_the_files(published: Path) -> None:
+    pool = opened(published)
+    assert len(pool.shards) == 6  # row groups of 4, 4 and 2 rows
+    batches = list(pool.scan(["score", "url"], batch_rows=5))
+    assert [batch.table.num_rows for batch in batches] == [8, 6, 6]
+    assert [sum(rows for _, rows in batch.shards) for batch in batches] == [8, 6, 6]
+    table = pa.concat_tables([batch.table for batch in batches])
+    assert table["uid"].to_pylist() == [uid(n) for n in range(20)]
+    assert table["score"].to_pylist() == [None if n % 5 < 2 else n / 10 for n in range(20)]
+
+
+def test_captions_and_sizes_are_looked_at_when_they_are_asked_for(published: Path) -> None:
+    pool = opened(published)
+    assert {"text_words", "text_lang", "image_aspect"} <= pool.columns.keys()
+    table = everything(pool, ["text_words", "image_min_side", "text_length"], uids=False)
+    assert table.column_names == ["text_words", "image_min_side", "text_length"]
+    texts = [t for n in (range(10), range(10, 20)) for t in rows_of(n)["text"]]
+    assert table["text_words"].to_pylist() == [None if t is None else len(t.split()) for t in texts]
+    assert table["text_length"].to_pylist() == [None if t is None else len(t) for t in texts]
+    assert table["image_min_side"].to_pylist() == [min(n * 10, 100) or None for n in range(20)]
+
+
+def test_languages_are_computed_too(tmp_path: Path) -> None:
+    rows = {"uid": [uid(1), uid(2)], "text": ["the house of my father and mother", "das Haus meiner Eltern"]}
+    write(tmp_path / "p", "a.parquet", rows)
+    assert everything(opened(tmp_path / "p"), ["text_lang"])["text_lang"].to_pylist() == ["en", "de"]
+
+
+def test_columns_may_have_other_names_in_the_files(tmp_path: Path) -> None:
+    write(
+        tmp_path / "p", "a.parquet", {"TEXT": ["a b"], "URL": ["u"], "WIDTH": [9], "HEIGHT": [3], "text": [1]}
+    )
+    names = {"text": "TEXT", "url": "URL", "original_width": "WIDTH", "original_height": "HEIGHT"}
+    pool = opened(tmp_path / "p", columns=names)
+    assert "TEXT" not in pool.columns
+    table = everything(pool, ["text_words", "image_aspect", "text"])
+    expected = {"text_words": 2, "image_aspect": 3.0, "text": "a b"}
+    assert table.to_pylist() == [{"uid": hashlib.md5(b"a bu").hexdigest(), **expected}]
+
+
+@pytest.mark.parametrize("wrong", [None, "", "g" * 32, "A" * 32, "0" * 31, "0" * 33])
+def test_what_is_no_uid_is_nobody(tmp_path: Path, wrong: str | None) -> None:
+    write(tmp_path / "p", "a.parquet", {"uid": [uid(1), wrong, uid(2)], "x": [1, 2, 3]})
+    table = everything(opened(tmp_path / "p"), ["x"])
+    assert table["uid"].to_pylist() == [uid(1), NO_UID, uid(2)]
+
+
+def test_numbers_are_no_uids(tmp_path: Path) -> None:
+    write(tmp_path / "p", "a.parquet", {"uid": [1, 2], "x": [1, 2]})
+    assert everything(opened(tmp_path / "p"), ["x"])["uid"].to_pylist() == [NO_UID, NO_UID]
+
+
+def test_a_row_without_text_or_url_has_no_uid(tmp_path: Path) -> None:
+    write(tmp_path / "p", "a.parquet", {"text": ["a", None, "b"], "url": ["u", "v", None]})
+    found = everything(opened(tmp_path / "p"), [])["uid"].to_pylist()
+    assert found == [hashlib.md5(b"au").hexdigest(), NO_UID, NO_UID]
+
+
+def test_a_sorted_copy_has_each_uid_once(published: Path, tmp_path: Path) -> None:
+    write(published, "c.parquet", {**rows_of(range(3)), "score": [90.0, 91.0, 92.0]})
+    write(published, "d.parquet", {**rows_of(range(2)), "uid": [None, "no uid"]})
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with open_database(scratch) as connection:
+        found = sorted_copy(opened(published), ["score", "text"], connection, scratch)
+        table = pa.concat_tables([batch.table for batch in found.scan(["score"])])
+        assert connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
+    assert table["uid"].to_pylist() == sorted(uid(n) for n in range(20))
+    scores = {uid(n): None if n % 5 < 2 else n / 10 for n in range(20)}
+    assert table["score"].to_pylist() == [scores[u] for u in table["uid"].to_pylist()]
+    assert (found.without_uid, found.repeated) == (2, 3)
+    assert found.read(found.shards[0], ["text"]).column_names == ["uid", "text"]
+
+
+def test_a_sorted_copy_is_cut_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "p", "a.parquet", rows_of(range(50)))
+    monkeypatch.setattr("curate.rules.sorting._SHARD_ROWS", 7)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with open_database(scratch) as connection:
+        found = sorted_copy(opened(tmp_path / "p"), ["url"], connection, scratch)
+    batches = list(found.scan(["url"], batch_rows=20))
+    assert len(batches) > 1
+    assert [u for b in batches for u in b.table["uid"].to_pylist()] == sorted(uid(n) for n in range(50))
+
+
+def test_mistakes_are_named(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"filter.tables.paths: .*nowhere.*no such file"):
+        table_files(TableSettings(paths=(str(tmp_path / "nowhere"),)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"filter.tables.paths: .*empty' has no .parquet file"):
+        table_files(TableSettings(paths=(str(tmp_path / "empty"),)))
+    with pytest.raises(UserError, match=r"filter.tables.uid_column: unknown column 'uidd'; did you mean uid"):
+        opened(published, uid_column="uidd")
+    with pytest.raises(UserError, match=r"filter.tables.columns.text: unknown column 'TEXT'"):
+        opened(published, columns={"text": "TEXT"})
+    write(tmp_path / "x", "a.parquet", {"x": [1]})
+    with pytest.raises(UserError, match=r"no column 'uid', and no 'text' and 'url'"):
+        opened(tmp_path / "x")
+    write(tmp_path / "y", "a.parquet", {"uid": [uid(1)], "text": ["a"], "text_words": [1]})
+    with pytest.raises(UserError, match=r"column 'text_words' is in .* and in scorer 'text'"):
+        opened(tmp_path / "y")
+
+
+def test_files_that_do_not_fit_are_named(published: Path) -> None:
+    write(published, "c.parquet", {"uid": [uid(99)], "score": ["high"]})
+    with pytest.raises(DataError, match=r"c.parquet: column 'score' is string, in the first file"):
+        everything(opened(published), ["score"])
+    with pytest.raises(DataError, match=r"c.parquet: has no column 'url'"):
+        everything(opened(published), ["url"])
+    (published / "d.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(DataError, match=r"d.parquet: cannot be read as parquet"):
+        opened(published)
