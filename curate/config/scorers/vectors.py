@@ -87,6 +87,10 @@ class ClusterScorer(AnyScorer):
     clusters: int | None = Field(None, ge=1, le=2**31 - 1, description="Number of clusters to train.")
     iterations: int = Field(20, ge=1, description="Rounds of k-means, fewer when nothing moves any more.")
     spherical: bool = Field(True, description="Centroids of unit length, compared by cosine.")
+    inner_product: bool = Field(
+        False,
+        description="Of given centroids: compare with them as they are stored, of any length (DataComp).",
+    )
     sample: int = Field(262_144, ge=1, description="Samples of the pool that train the centroids, at most.")
     seed: int = Field(1234, ge=0, description="Of the sample and of the first centroids.")
     centroids: str | None = Field(None, description="Instead of training: a `.npy` or `.npz` of centroids.")
@@ -102,6 +106,8 @@ class ClusterScorer(AnyScorer):
             raise ValueError("give either `clusters` (how many to train) or `centroids` (a file)")
         if self.clusters is not None and self.sample < self.clusters:
             raise ValueError("`sample` must not be smaller than `clusters`")
+        if self.inner_product and (self.centroids is None or not self.spherical):
+            raise ValueError("`inner_product` goes with `centroids`, and without `spherical: false`")
         return self
 
 

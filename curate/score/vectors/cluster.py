@@ -66,7 +66,7 @@ class Cluster(ColumnScorer):
             learned = self._trained(shards, open_shard, device) if self.centroids is None else self._read(dim)
             if self.targets is not None:
                 with self.targets.open(dim) as arrays:
-                    held = _clusters_of(arrays, learned["centroids"], self.settings.spherical, device)
+                    held = self._clusters_of(arrays, learned["centroids"], device)
                 learned["target"] = held
         return learned
 
@@ -75,7 +75,7 @@ class Cluster(ColumnScorer):
         (stored,) = shard.vectors.values()
         device = device_of(self.settings.device, self.place)
         with one_thread():
-            numbers, cosines = assign(stored, shard.learned["centroids"], self.settings.spherical, device)
+            numbers, cosines = self._assign(stored, shard.learned["centroids"], device)
         missing = numbers < 0
         columns: dict[str, pa.Array] = {
             "id": pa.array(numbers.astype(np.int32), pa.int32(), mask=missing),
@@ -103,21 +103,26 @@ class Cluster(ColumnScorer):
     def _read(self, dim: int) -> dict[str, npt.NDArray[Any]]:
         assert self.centroids is not None
         with self.centroids.open(dim) as arrays:
-            chunks = list(normal_chunks(arrays, torch.device("cpu"), unit=self.settings.spherical))
+            unit = self.settings.spherical and not self.settings.inner_product
+            chunks = list(normal_chunks(arrays, torch.device("cpu"), unit=unit))
         if any(chunk.usable is not None for chunk in chunks) or not chunks:
             raise UserError(
                 f"{self.centroids.place}: {self.centroids.files[0].url}: a centroid is zero or no number"
             )
         return {"centroids": np.concatenate([chunk.vectors.numpy() for chunk in chunks])}
 
+    def _assign(
+        self, stored: npt.NDArray[np.floating], centroids: Vectors, device: torch.device
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        return assign(stored, centroids, self.settings.spherical, device, self.settings.inner_product)
 
-def _clusters_of(
-    targets: Arrays, centroids: Vectors, spherical: bool, device: torch.device
-) -> npt.NDArray[np.bool_]:
-    """Which clusters (k,) hold a target."""
-    held = np.zeros(len(centroids), bool)
-    for chunk in normal_chunks(targets, device):
-        usable = slice(None) if chunk.usable is None else chunk.usable
-        numbers, _ = assign(chunk.vectors[usable].cpu().numpy(), centroids, spherical, device)
-        held[numbers] = True
-    return held
+    def _clusters_of(
+        self, targets: Arrays, centroids: Vectors, device: torch.device
+    ) -> npt.NDArray[np.bool_]:
+        """Which clusters (k,) hold a target."""
+        held = np.zeros(len(centroids), bool)
+        for chunk in normal_chunks(targets, device):
+            usable = slice(None) if chunk.usable is None else chunk.usable
+            numbers, _ = self._assign(chunk.vectors[usable].cpu().numpy(), centroids, device)
+            held[numbers] = True
+        return held

@@ -55,17 +55,22 @@ def kmeans(
 
 
 def assign(
-    stored: npt.NDArray[np.floating], centroids: Vectors, spherical: bool, device: torch.device
+    stored: npt.NDArray[np.floating],
+    centroids: Vectors,
+    spherical: bool,
+    device: torch.device,
+    as_stored: bool = False,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Nearest centroid of vectors (n, dim) and the cosine with it.
 
     Nearest by inner product with centroids of unit length when spherical, else by Euclidean distance.
+    ``as_stored`` leaves the centroids of an inner product as long as they are.
     int64 (n,), -1 without an embedding; float64 (n,), NaN there.
     """
     numbers = np.full(len(stored), -1, np.int64)
     cosines = np.full(len(stored), np.nan)
     table = torch.from_numpy(np.array(centroids, np.float32)).to(device)
-    if spherical:
+    if spherical and not as_stored:
         table = _unit(table.double()).float()
     for part, rows, known in row_blocks(stored, device):
         _, number = best_match(rows, _chunks(table, spherical))

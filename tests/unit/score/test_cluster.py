@@ -136,6 +136,26 @@ def test_centroids_of_a_file_and_targets(tmp_path: Path) -> None:
     assert pool.column("c", "target") == [None if i < 0 else i in held for i in expected.tolist()]
 
 
+def test_centroids_as_they_are_stored(tmp_path: Path) -> None:
+    """DataComp compares with the means of clusters, which are shorter than 1 and not all alike."""
+    rng = np.random.default_rng(6)
+    centroids = (rng.normal(size=(6, DIM)) * rng.uniform(0.2, 3, (6, 1))).astype(np.float32)
+    np.save(tmp_path / "c.npy", centroids)
+    pool = Pool(tmp_path / "w", 60, 3)
+    np.save(tmp_path / "t.npy", pool.image[[0, 1, 2]].astype(np.float32))
+    files = {"centroids": str(tmp_path / "c.npy"), "targets": str(tmp_path / "t.npy")}
+    pool.score(
+        stored={"type": "cluster", "model": "m", "inner_product": True, **files},
+        unit={"type": "cluster", "model": "m", **files},
+    )
+    missing = np.isnan(pool.image.astype(np.float64)).any(axis=1)
+    nearest = (np.nan_to_num(pool.image.astype(np.float64)) @ centroids.T).argmax(axis=1)
+    expected = [None if gone else int(i) for i, gone in zip(nearest, missing, strict=True)]
+    assert pool.column("stored", "id") == expected != pool.column("unit", "id")
+    held = set(nearest[:3].tolist())
+    assert pool.column("stored", "target") == [None if i is None else i in held for i in expected]
+
+
 def refuse(tmp_path: Path, message: str, **facts: Any) -> None:
     pool = Pool(tmp_path / "w", 12, 2)
     with pytest.raises(UserError, match=message):
