@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
+from curate.config.tables import TableSettings
 from curate.dataset import layout
 from curate.dataset.samples import base_family, family_path
 from curate.dataset.selections import SUBSET
@@ -24,7 +25,8 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
         ``uid``, ``shard`` and, as far as they exist, ``candidate``, ``image`` (no such key in a pool
         without images), ``embeddings`` (by
         model), ``scores`` (by scorer), ``experiments`` (by name: the verdict of every rule and
-        whether it was selected) and ``export`` (by name: key and tar).
+        whether it was selected) and ``export`` (by name: key and tar). Of tables that are filtered as they
+        are: the candidate is the row, its shard the file.
 
     Raises:
         UserError: not a uid, or a workspace without shards.
@@ -33,6 +35,8 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
     if not is_uid(uid):
         raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
+    if config.filter.tables is not None:
+        return _in_tables(workspace, config, config.filter.tables, uid)
     if not workspace.exists(layout.DATASET):
         raise UserError(f"{workspace.url}: nothing was ingested here yet")
     shards = int(workspace.read_json(layout.DATASET)["shards"])
@@ -65,6 +69,27 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
         if exported := _exported(workspace, name, uid):
             trail["export"][name] = exported
     return trail
+
+
+def _in_tables(
+    workspace: Workspace, config: PipelineConfig, settings: TableSettings, uid: str
+) -> dict[str, Any]:
+    from curate.rules.explain import verdict
+    from curate.rules.sources import Tables, TableSamples
+
+    tables = Tables(settings, {name: scorer.type for name, scorer in config.score.scorers.items()})
+    pool = TableSamples(workspace, tables).tables_pool
+    place = pool.place(uid)
+    if place is None:
+        return {"uid": uid, "shard": "none", "candidate": None}
+    names = [name for name, column in pool.columns.items() if column.family == "tables"]
+    (row,) = pool.read(place.shard, names).slice(place.row, 1).to_pylist()
+    told = {
+        name: asdict(verdict(workspace, name, experiment, (), (), uid, tables))
+        for name, experiment in config.filter.experiments.items()
+        if workspace.exists(layout.selection_file(name, SUBSET))
+    }
+    return {"uid": uid, "shard": place.shard, "candidate": row, "experiments": told}
 
 
 def _row(workspace: Workspace, path: str, uid: str) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
     say(f"[bold]{trail['uid']}[/]  shard {trail['shard']}")
     if trail["candidate"] is None:
         say(
-            "not a candidate of this workspace. Rows that ingest drops are counted, not kept: "
-            "`curate status` has the reasons"
+            "not a candidate of this workspace, and no row of its tables. Rows that ingest drops are "
+            "counted, not kept: `curate status` has the reasons"
         )
         return
     _facts(say, "candidate", trail["candidate"], skip={"uid"})

@@ -13,18 +13,19 @@ import pyarrow.compute as pc
 from curate.config.base import fingerprint
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
 from curate.dataset.samples import BASES, base_family
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.rules.database import open_database, scratch_folder
 from curate.rules.experiment import Judge, Judged, compile_experiment
-from curate.rules.families import Families, settings_of
+from curate.rules.families import settings_of
 from curate.rules.funnel import reason_of
 from curate.rules.kinds import Compiled, Learned
 from curate.rules.logic import combine, written
-from curate.rules.pool import Batch, Pool
+from curate.rules.pool import Batch
+from curate.rules.sources import Tables, samples_of
+from curate.rules.tables import TablesPool
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,30 @@ def verdict(
     models: tuple[str, ...],
     scorers: tuple[str, ...],
     uid: str,
+    tables: Tables | None = None,
 ) -> Verdict:
     """Judge one sample again, from the values that the experiment learned and the row itself.
 
-    Reads ``learned.json``, the columns of one shard and a row group of files of uids.
+    Reads ``learned.json``, the columns of one shard and a row group of files of uids; of tables all uids, to
+    find it.
 
     Raises:
         UserError: the experiment has not been run, or not with these rules; the uid is no sample.
     """
     if not is_uid(uid):
         raise UserError(f"'{uid}' is not a uid: expected 32 lower-case hex digits")
-    shards = int(workspace.read_json(layout.DATASET)["shards"])
-    shard = layout.shard_name(shard_of(uid, shards), shards)
-    with open_judge(workspace, name, experiment, models, scorers) as judge:
-        if shard not in judge.pool.shards:
+    with open_judge(workspace, name, experiment, models, scorers, tables) as judge:
+        pool, columns = judge.pool, judge.program.all_columns()
+        if isinstance(pool, TablesPool):
+            place = pool.place(uid)
+            if place is None:
+                raise UserError(f"{uid}: no row of the tables has this uid")
+            return verdict_on(judge, pool.read(place.shard, columns).slice(place.row, 1), place.shard)
+        shards = int(workspace.read_json(layout.DATASET)["shards"])
+        shard = layout.shard_name(shard_of(uid, shards), shards)
+        if shard not in pool.shards:
             raise UserError(f"{uid}: shard {shard}, where it would be, has no {base_family(workspace)}")
-        samples = judge.pool.read(shard, judge.program.all_columns())
+        samples = pool.read(shard, columns)
         row = samples.filter(pc.equal(samples["uid"], uid))
         if not row.num_rows:
             raise UserError(f"{uid}: no sample of shard {shard} has this uid (its image may have failed)")
@@ -133,6 +142,7 @@ def open_judge(
     experiment: Experiment,
     models: tuple[str, ...],
     scorers: tuple[str, ...],
+    tables: Tables | None = None,
 ) -> Iterator[Judge]:
     """The judge of an experiment that was run, with what it learned then.
 
@@ -140,15 +150,13 @@ def open_judge(
         UserError: the experiment has not been run, or not with these rules.
     """
     learned = _learned(workspace, name, experiment)
-    families = Families(RecordStore(workspace))
-    shards = tuple(families.shards())
-    if not shards:
+    samples = samples_of(workspace, models, scorers, tables)
+    if not samples.there():
         base = base_family(workspace)
         raise UserError(f"{workspace.url}: has no {base}; run {BASES[base]} first")
-    columns = families.columns(workspace, shards[0], models, scorers)
     with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
-        program = compile_experiment(name, experiment, columns, connection)
-        with Judge(program, Pool(workspace, shards, columns), learned, connection) as judge:
+        program = compile_experiment(name, experiment, samples.columns(), connection)
+        with Judge(program, samples.pool(), learned, connection) as judge:
             yield judge
 
 

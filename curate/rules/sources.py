@@ -119,7 +119,7 @@ class TableSamples(Samples):
     def __init__(self, workspace: Workspace, tables: Tables) -> None:
         self.workspace, self.tables = workspace, tables
         self.files = table_files(tables.settings)
-        self._pool = open_tables(workspace, tables.settings, self.files, tables.scorers)
+        self.tables_pool = open_tables(workspace, tables.settings, self.files, tables.scorers)
         self.absent = [
             f"scorer {name}, which needs a workspace"
             for name, k in tables.scorers.items()
@@ -132,7 +132,7 @@ class TableSamples(Samples):
 
     def columns(self) -> dict[str, Column]:
         """Of the files, and what is computed from them."""
-        return self._pool.columns
+        return self.tables_pool.columns
 
     def inputs(
         self, columns: Iterable[Column], vectors: Iterable[tuple[str, str]], asking: str
@@ -146,7 +146,7 @@ class TableSamples(Samples):
 
     def pool(self) -> Pool:
         """In the order of the files."""
-        return self._pool
+        return self.tables_pool
 
 
 def samples_of(

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.config.tables import TableSettings
@@ -62,6 +63,13 @@ class Part:
     group: int
     rows: int
     metadata: pq.FileMetaData
+
+
+class Place(NamedTuple):
+    """A row of a shard, from 0."""
+
+    shard: str
+    row: int
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,15 @@ class TablesPool(Pool):
             if number == len(self.shards) - 1 or sum(rows for _, rows in shards) >= batch_rows:
                 yield Batch(pa.concat_tables(held), tuple(shards))
                 held, shards = [], []
+
+    def place(self, uid: str) -> Place | None:
+        """Where the first row of a uid is; reads uids until it is found."""
+        for batch in self.scan([]):
+            found = pc.index(batch.table["uid"], uid).as_py()
+            for shard, rows in batch.slices() if found >= 0 else ():
+                if found < rows.stop:
+                    return Place(shard, found - rows.start)
+        return None
 
     def _read_ahead(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
         executor = ThreadPoolExecutor(_READERS, thread_name_prefix="tables-read")

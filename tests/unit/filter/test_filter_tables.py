@@ -23,6 +23,7 @@ from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
+from curate.rules.explain import verdict
 from curate.rules.sources import Tables
 from curate.run.engine import Engine
 from tests.golden.datacomp import made
@@ -136,6 +137,22 @@ def test_the_same_rows_as_in_a_workspace(tmp_path: Path, name: str, seed: int) -
     assert counts == [{"shard": "tables", "samples": 150, "kept": funnel["kept"], "total": funnel["total"]}]
 
 
+@pytest.mark.parametrize("name", ["then_dedup", "ties", "cap", "soft_cap"])
+def test_a_row_is_explained(tmp_path: Path, name: str) -> None:
+    rows = some_rows(40, 3)
+    tables = publish(tmp_path / "published", rows, 3)
+    workspace = Workspace(str(tmp_path / "work"))
+    keep_of(workspace, "e", EXPERIMENTS[name], tables)
+    kept = set(np.load(tmp_path / "work/selections/e/subset.npy").tolist())
+    experiment = Experiment.model_validate(EXPERIMENTS[name])
+    for row in rows:
+        said = verdict(workspace, "e", experiment, (), (), row["uid"], tables)
+        assert said.kept == ((int(row["uid"][:16], 16), int(row["uid"][16:], 16)) in kept)
+        assert said.shard.startswith(str(tmp_path / "published"))
+    with pytest.raises(UserError, match="no row of the tables has this uid"):
+        verdict(workspace, "e", experiment, (), (), "f" * 32, tables)
+
+
 def test_what_another_experiment_kept(tmp_path: Path) -> None:
     rows = some_rows(100, 5)
     workspace = Workspace(str(tmp_path / "work"))
@@ -217,7 +234,16 @@ def test_by_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     again = CliRunner().invoke(app, ["filter", str(config)])
     assert "1 unit done before" in again.output
-    assert len(np.load(tmp_path / "work/selections/half/subset.npy")) == 9
+    subset = np.load(tmp_path / "work/selections/half/subset.npy")
+    assert len(subset) == 9
+    kept = f"{subset[0][0]:016x}{subset[0][1]:016x}"
+    told = CliRunner().invoke(app, ["explain", kept, "-w", str(tmp_path / "work")])
+    assert told.exit_code == 0, told.output
+    assert "similarity" in told.output
+    assert "experiment half  kept" in told.output
+    told = CliRunner().invoke(app, ["explain", "f" * 32, "-w", str(tmp_path / "work")])
+    assert told.exit_code == 1
+    assert "no row of its tables" in told.output.replace("\n", " ")
 
 
 # ---- against DataComp --------------------------------------------------------------------------------------
