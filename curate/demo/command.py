@@ -16,6 +16,7 @@ from rich.console import Console
 
 from curate.config.loading import check, dump, preset_text
 from curate.config.models import DownloadSettings
+from curate.dataset.layout import CONFIG
 from curate.dataset.workspace import Workspace, json_bytes
 from curate.demo.answer_key import print_key, read_key
 from curate.demo.config import WorldConfig
@@ -75,6 +76,8 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
     report = Path(space.full("report/curated/index.html")).resolve()
     console.print(f"\n[bold]report[/]   {report}")
     console.print(f"[bold]explain[/]  curate explain UID -w {workspace}")
+    console.print(f"[bold]compare[/]  curate diff curated top30 --html diff.html -w {workspace}")
+    console.print(f"[bold]compare[/]  curate filter {space.full(CONFIG)} --grid")
     console.print(
         f'[bold]query[/]    curate query "SELECT reason, count(*) FROM images GROUP BY 1" -w {workspace}'
     )

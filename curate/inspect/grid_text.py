@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
-from curate.filter.grid_files import OVERLAP, POINTS, Comparison
+from curate.filter.grid_files import OVERLAP, POINTS, TABLE, Comparison
 
-MEANS = 6
-"""Columns whose means are shown; all are in the table that is stored."""
+MEANS = 1
+"""Columns whose means come before languages and cuts: there is rarely room for all."""
 
 LANGUAGES = 3
 MATRIX = 12
@@ -32,7 +34,11 @@ def print_comparison(console: Console, workspace: Workspace, found: Comparison) 
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_points(found))
+    table, hidden = _points(found, console.width)
+    console.print(table)
+    if hidden:
+        what = "column does" if hidden == 1 else "columns do"
+        console.print(f"{hidden} more {what} not fit here: {TABLE}, index.html\n", highlight=False)
     if 1 < len(found.overlap) <= MATRIX:
         console.print(_overlap(found))
     folder = workspace.full(layout.grid_file(found.name, "")).rstrip("/")
@@ -44,25 +50,51 @@ def print_comparison(console: Console, workspace: Workspace, found: Comparison) 
     )
 
 
-def _points(found: Comparison) -> Table:
+class _Column(NamedTuple):
+    """What one column shows."""
+
+    title: str
+    cells: list[str]
+    right: bool = True
+
+    @property
+    def width(self) -> int:
+        """Characters, with the space around it."""
+        return max(cell_len(line) for text in (self.title, *self.cells) for line in text.split("\n")) + 3
+
+
+def _points(found: Comparison, width: int) -> tuple[Table, int]:
+    """The table in so many characters, and how many columns are left out for lack of room."""
+    rows = found.table.to_pylist()
+    means = [_Column(f"mean\n{c}", [_number(row[f"mean_{c}"]) for row in rows]) for c in found.means]
+    cuts = [
+        _Column("\n".join(name.removeprefix("at_").rsplit("_", 1)), [_number(row[name]) for row in rows])
+        for name in found.thresholds
+    ]
+    columns = [
+        _Column("kept", [f"{row['kept']:,}" for row in rows]),
+        _Column("share", [f"{row['share']:.2%}" for row in rows]),
+    ]
+    if found.table["total"] != found.table["kept"]:
+        columns.append(_Column("with repeats", [f"{row['total']:,}" for row in rows]))
+    columns += means[:MEANS]
+    if any(found.languages):
+        kept = [row["kept"] for row in rows]
+        spoken = [_spoken(each, n) for each, n in zip(found.languages, kept, strict=True)]
+        columns.append(_Column("languages", spoken, right=False))
+    columns += [*cuts, *means[MEANS:]]
+    left = width - _Column("point", [row["point"] for row in rows]).width
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("point", no_wrap=True)
-    repeats = found.table["total"] != found.table["kept"]
-    names = ["kept", *(["with repeats"] if repeats else []), "share"]
-    names += [name.removeprefix("at_") for name in found.thresholds]
-    names += [f"mean {column}" for column in found.means[:MEANS]]
-    for name in names:
-        table.add_column(escape(name), justify="right")
-    spoken = any(found.languages)
-    if spoken:
-        table.add_column("languages")
-    for row, languages in zip(found.table.to_pylist(), found.languages, strict=True):
-        cells = [f"{row['kept']:,}", *([f"{row['total']:,}"] if repeats else []), f"{row['share']:.2%}"]
-        cells += [_number(row[name]) for name in found.thresholds]
-        cells += [_number(row[f"mean_{column}"]) for column in found.means[:MEANS]]
-        cells += [_spoken(languages, row["kept"])] if spoken else []
-        table.add_row(escape(row["point"]), *cells)
-    return table
+    shown = []
+    for column in columns:
+        if column.width <= left:
+            left -= column.width
+            shown.append(column)
+            table.add_column(escape(column.title), justify="right" if column.right else "left", no_wrap=True)
+    for row, *cells in zip(rows, *(column.cells for column in shown), strict=True):
+        table.add_row(escape(row["point"]), *map(escape, cells))
+    return table, len(columns) - len(shown)
 
 
 def _overlap(found: Comparison) -> Table:
@@ -89,4 +121,5 @@ def _share(part: int, whole: int) -> str:
 
 def _spoken(languages: Mapping[str, int], kept: int) -> str:
     first = list(languages.items())[:LANGUAGES]
-    return escape(", ".join(f"{name} {rows / kept:.0%}" for name, rows in first))
+    shares = ((name, rows / kept) for name, rows in first)
+    return ", ".join(f"{name} {f'{share:.0%}' if share >= 0.005 else '<1%'}" for name, share in shares)
