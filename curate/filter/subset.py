@@ -6,9 +6,10 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,31 @@ _SLICE_BITS = 5
 """Parts of a run, by the first bits, are sorted each for itself: caches are small, and there are threads."""
 
 
-class Subset(Protocol):
-    """A file in the making."""
+_SAMPLED = 256
+"""One of so many uids of a run is remembered, to cut all runs in equal parts."""
 
-    def add(self, uids: pa.Array | pa.ChunkedArray, repeats: npt.NDArray[np.int32]) -> None:
-        """Append uids, each as often as it repeats."""
+
+@dataclass(frozen=True)
+class _Run:
+    """Sorted uids in a file. It is not mapped: mapped pages stay in memory."""
+
+    path: Path
+    rows: int
+    sample: npt.NDArray[np.uint64]
+
+    def read(self, start: int, stop: int) -> Records:
+        """Some of them."""
+        offset = start * SUBSET_DTYPE.itemsize
+        return np.fromfile(self.path, SUBSET_DTYPE, stop - start, offset=offset)
+
+    def lower(self, bound: np.uint64) -> int:
+        """How many have a first half below this."""
+        low, high = 0, self.rows
+        while low < high:
+            middle = (low + high) // 2
+            smaller = self.read(middle, middle + 1)["f0"][0] < bound
+            low, high = (middle + 1, high) if smaller else (low, middle)
+        return low
 
 
 class SubsetWriter:
@@ -84,7 +105,7 @@ class SortingWriter:
         self._path, self._scratch, self._run_rows = path, scratch, run_rows
         self._held: list[Records] = []
         self._rows = 0
-        self._runs: list[Path] = []
+        self._runs: list[_Run] = []
 
     def __enter__(self) -> SortingWriter:
         return self
@@ -108,11 +129,12 @@ class SortingWriter:
             self._spill()
 
     def _spill(self) -> None:
-        path = self._scratch / f"run_{len(self._runs):05d}"
+        path, rows, sample = self._scratch / f"run_{len(self._runs):05d}", self._rows, []
         with path.open("wb") as stream:
             for records in self._sorted():
                 stream.write(records.data)
-        self._runs.append(path)
+                sample.append(records["f0"][::_SAMPLED].copy())
+        self._runs.append(_Run(path, rows, np.concatenate(sample)))
 
     def _sorted(self) -> Iterator[Records]:
         """What is held, in order; holds nothing afterwards."""
@@ -134,7 +156,7 @@ class SortingWriter:
             return (part for part in self._sorted() if len(part))
         if self._rows:
             self._spill()
-        return _merge([np.memmap(path, SUBSET_DTYPE, "r") for path in self._runs], self._run_rows)
+        return _merge(self._runs, self._run_rows)
 
 
 def _in_order(records: Records) -> Iterator[Records]:
@@ -179,25 +201,15 @@ def _not_as_before(last: Records, records: Records) -> Records:
     return records[~equal] if equal.any() else records
 
 
-def _merge(runs: list[Records], rows: int) -> Iterator[Records]:
+def _merge(runs: list[_Run], rows: int) -> Iterator[Records]:
     """Sorted runs as one, in parts of about so many rows."""
-    total = sum(len(run) for run in runs)
-    sample = np.sort(np.concatenate([run["f0"][:: max(1, total // 65_536)] for run in runs]))
-    parts = -(-total // rows)
+    sample = np.sort(np.concatenate([run.sample for run in runs]))
+    parts = -(-sum(run.rows for run in runs) // rows)
     bounds = [sample[len(sample) * i // parts] for i in range(1, parts)]
-    places = [[0, *(_lower(run, bound) for bound in bounds), len(run)] for run in runs]
+    places = [[0, *(run.lower(bound) for bound in bounds), run.rows] for run in runs]
     for i in range(parts):
-        pieces = [run[at[i] : at[i + 1]] for run, at in zip(runs, places, strict=True)]
+        pieces = [run.read(at[i], at[i + 1]) for run, at in zip(runs, places, strict=True)]
         yield from (part for part in _in_order(np.concatenate(pieces)) if len(part))
-
-
-def _lower(run: Records, bound: np.uint64) -> int:
-    """Where the records begin whose first half is at least so much."""
-    low, high = 0, len(run)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if run["f0"][middle] < bound else (low, middle)
-    return low
 
 
 def _header(rows: int) -> bytes:
