@@ -196,7 +196,8 @@ def _one_pass(
             mine.append((rule, rule.learner(connection, scratch, files)))
     before = {name for scope, _ in looks for part in scope for name in rule_names(part)}
     columns = sorted(set(program.columns(before)).union(*(r.columns for r in rules)))
-    uids = bool(before) or any(rule.learns_uids for rule in rules)
+    # Without a column a table has no rows.
+    uids = not columns or bool(before) or any(rule.learns_uids for rule in rules)
     lengths: dict[str, int] = {}
     with Judge(program, pool, learned, connection, before) as judge:
         for batch in pool.scan(columns, uids=uids):

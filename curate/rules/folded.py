@@ -93,7 +93,7 @@ class FoldedPool(Pool):
                 temporary = stack.enter_context(self.workspace.writing(paths[name]))
                 stream = stack.enter_context(pa.OSFile(str(temporary), "wb"))
                 writers[name] = stack.enter_context(pa.ipc.new_file(stream, schema))
-            for _, table in self._in_order(names):
+            for _, table in self._parts(names, uids=True):
                 for name, schema in schemas.items():
                     values = table[name].cast(schema.field(0).type).combine_chunks()
                     writers[name].write_batch(pa.record_batch([values], schema=schema))

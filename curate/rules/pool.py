@@ -19,11 +19,6 @@ from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.rules.expressions import scan_type
 
-READERS = 2
-AHEAD = 4
-"""Shards read while one is judged; at most so many are in memory."""
-
-
 BATCH_ROWS = 131_072
 """Rows that one query looks at: a query costs as much as a few ten thousand rows."""
 
@@ -64,7 +59,10 @@ class Pool:
     ordered: ClassVar[bool] = True
     """Whether ``scan`` gives the rows in uid order."""
 
-    def read(self, shard: str, names: Sequence[str]) -> pa.Table:
+    readers: ClassVar[int] = 2
+    """Threads that read shards while one is judged; at most twice as many are in memory."""
+
+    def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
         """The named columns of one shard, ``uid`` first, NaN turned into NULL.
 
         Raises:
@@ -86,7 +84,7 @@ class Pool:
         """
         held: list[tuple[str, pa.Table]] = []
         rows = 0
-        for shard, table in self._in_order(names):
+        for shard, table in self._parts(names, uids):
             held.append((shard, table))
             rows += table.num_rows
             if rows >= batch_rows:
@@ -95,9 +93,10 @@ class Pool:
         if held:
             yield _batch(held)
 
-    def _in_order(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    def _parts(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+        """Every shard and its rows, in order."""
         last = ""
-        for shard, table in self._ahead(names):
+        for shard, table in self._ahead(names, uids):
             if table.num_rows:
                 first = table["uid"][0].as_py()
                 if first <= last:
@@ -109,13 +108,13 @@ class Pool:
                 last = table["uid"][-1].as_py()
             yield shard, table
 
-    def _ahead(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        executor = ThreadPoolExecutor(READERS, thread_name_prefix="filter-read")
+    def _ahead(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+        executor = ThreadPoolExecutor(self.readers, thread_name_prefix="filter-read")
         waiting: deque[tuple[str, Future[pa.Table]]] = deque()
         try:
             for shard in self.shards:
-                waiting.append((shard, executor.submit(self.read, shard, names)))
-                if len(waiting) == AHEAD:
+                waiting.append((shard, executor.submit(self.read, shard, names, uids)))
+                if len(waiting) == 2 * self.readers:
                     name, future = waiting.popleft()
                     yield name, future.result()
             while waiting:

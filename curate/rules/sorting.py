@@ -13,7 +13,7 @@ import pyarrow.ipc
 
 from curate.rules.database import registered
 from curate.rules.experiment import Program
-from curate.rules.pool import BATCH_ROWS, Batch, Pool
+from curate.rules.pool import Pool
 from curate.rules.tables import NO_UID
 
 _SHARD_ROWS = 65_536
@@ -39,16 +39,8 @@ class SortedPool(Pool):
             batch = pa.ipc.open_file(source).get_batch(int(shard))
             return pa.table(batch).select(list(dict.fromkeys(["uid", *names])))
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
-        """All batches in order."""
-        held: list[pa.Table] = []
-        shards: list[tuple[str, int]] = []
-        for number, shard in enumerate(self.shards):
-            held.append(self.read(shard, names))
-            shards.append((shard, held[-1].num_rows))
-            if number == len(self.shards) - 1 or sum(rows for _, rows in shards) >= batch_rows:
-                yield Batch(pa.concat_tables(held), tuple(shards))
-                held, shards = [], []
+    def _parts(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+        return ((shard, self.read(shard, names)) for shard in self.shards)
 
 
 def arranged(

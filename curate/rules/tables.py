@@ -7,9 +7,8 @@ that need the rows in uid order get a sorted copy (``curate.rules.sorting``).
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,7 +26,7 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 from curate.rules.derived import DERIVED
 from curate.rules.expressions import scan_type
-from curate.rules.pool import BATCH_ROWS, Batch, Pool, nan_to_null
+from curate.rules.pool import Pool, nan_to_null
 
 PLACE = "filter.tables"
 FAMILY = "tables"
@@ -89,9 +88,10 @@ class TablesPool(Pool):
     scorers: Mapping[str, str]
 
     ordered: ClassVar[bool] = False
+    readers: ClassVar[int] = _READERS
 
     def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
-        """The named columns of one row group, in its order.
+        """The named columns of one row group, in its order; ``uid`` first, unless nobody asks for it.
 
         Raises:
             DataError: a file lacks a column, or has another type there than the first file.
@@ -99,7 +99,7 @@ class TablesPool(Pool):
         part = self.parts[shard]
         wanted = [name for name in names if name != "uid"]
         inputs = {n for name in wanted for n in self._inputs(name)}
-        uid = self._uid_columns(part) if uids or "uid" in names else ()
+        uid = self._uid_columns() if uids or "uid" in names else ()
         table = self._stored(part, {*inputs, *uid})
         found: dict[str, Any] = {"uid": _usable(_uids(table, uid))} if uid else {}
         for scorer, asked in self._asked(wanted).items():
@@ -112,17 +112,6 @@ class TablesPool(Pool):
                 found[name] = nan_to_null(self._cast(part, name, table[self.columns[name].stored]))
         return pa.table({n: found[n] for n in (("uid", *wanted) if uid else wanted)})
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
-        """All row groups in order, in batches of at least ``batch_rows`` rows, read in threads."""
-        held: list[pa.Table] = []
-        shards: list[tuple[str, int]] = []
-        for number, (shard, table) in enumerate(self._read_ahead(names, uids)):
-            held.append(table)
-            shards.append((shard, self.parts[shard].rows))
-            if number == len(self.shards) - 1 or sum(rows for _, rows in shards) >= batch_rows:
-                yield Batch(pa.concat_tables(held), tuple(shards))
-                held, shards = [], []
-
     def place(self, uid: str) -> Place | None:
         """Where the first row of a uid is; reads uids until it is found."""
         for batch in self.scan([]):
@@ -132,20 +121,8 @@ class TablesPool(Pool):
                     return Place(shard, found - rows.start)
         return None
 
-    def _read_ahead(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
-        executor = ThreadPoolExecutor(_READERS, thread_name_prefix="tables-read")
-        waiting: deque[tuple[str, Future[pa.Table]]] = deque()
-        try:
-            for shard in self.shards:
-                waiting.append((shard, executor.submit(self.read, shard, names, uids)))
-                if len(waiting) == 2 * _READERS:
-                    name, future = waiting.popleft()
-                    yield name, future.result()
-            while waiting:
-                name, future = waiting.popleft()
-                yield name, future.result()
-        finally:
-            executor.shutdown(cancel_futures=True)
+    def _parts(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+        return self._ahead(names, uids)
 
     def _asked(self, names: Sequence[str]) -> dict[str, list[str]]:
         """Scorer → its columns among these."""
@@ -164,7 +141,7 @@ class TablesPool(Pool):
         derived = DERIVED[self.scorers[column.family.partition("/")[2]]]
         return tuple(self.columns[n].stored for n in derived.inputs)
 
-    def _uid_columns(self, part: Part) -> tuple[str, ...]:
+    def _uid_columns(self) -> tuple[str, ...]:
         column = self.columns["uid"].stored
         return (column,) if column else tuple(self.columns[n].stored for n in ("text", "url"))
 

@@ -94,6 +94,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "lowest": {"rules": {"a": {"top": "width", "count": 17, "lowest": True}}},
     "ties": {"rules": {"a": {"top": "height", "fraction": 0.41}}},
     "all_ties": {"rules": {"a": {"top": "height", "count": 1000}}},
+    "constant": {"rules": {"a": {"top": "1", "fraction": 0.3}}},
     "by": {"rules": {"a": {"top": "similarity", "fraction": 0.5, "by": "text_lang"}}},
     "cap": {"rules": {"a": {"cap": "width", "at_most": 4, "highest": "height"}}},
     "cap_drawn": {"rules": {"a": {"cap": "text", "at_most": 3, "seed": 2}}},
