@@ -6,16 +6,12 @@ Stage modules are imported when they are asked for: ``curate status`` does not p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
 from curate.config.models import PipelineConfig
 from curate.errors import ConfigError, UserError
 from curate.run.stage import Stage, in_one_pass
-
-if TYPE_CHECKING:
-    from curate.rules.sources import Tables
 
 
 def _ingest(config: PipelineConfig) -> Iterator[Stage]:
@@ -69,6 +65,7 @@ def _score(config: PipelineConfig) -> Iterator[Stage]:
 
 def _filter(config: PipelineConfig) -> Iterator[Stage]:
     from curate.filter.stage import FilterStage
+    from curate.rules.sources import Tables
 
     experiments = _experiments(config)
     for name in _in_order_of_use(config):
@@ -78,7 +75,7 @@ def _filter(config: PipelineConfig) -> Iterator[Stage]:
             _models(config),
             _scorers(config),
             config.filter.account_by,
-            _tables(config),
+            Tables.of(config),
         )
 
 
@@ -91,6 +88,7 @@ def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]
         UserError: there is none of such a name, or nothing to compare.
     """
     from curate.filter.grid import GridStage
+    from curate.rules.sources import Tables
 
     experiments = _experiments(config)
     grids = config.filter.grids
@@ -113,7 +111,7 @@ def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]
         need(grid.uses(experiments))
     before = [stage for stage in _filter(config) if stage.name.partition("/")[2] in needed]
     after = [
-        GridStage(name, grid, experiments, _models(config), _scorers(config), _tables(config))
+        GridStage(name, grid, experiments, _models(config), _scorers(config), Tables.of(config))
         for name, grid in chosen.items()
     ]
     return [*before, *after]
@@ -192,14 +190,6 @@ def _experiments(config: PipelineConfig) -> dict[str, Experiment]:
             frozen = experiment.frozen.beside(config.workspace, config.storage_options)
             found[name] = experiment.model_copy(update={"frozen": frozen})
     return found
-
-
-def _tables(config: PipelineConfig) -> Tables | None:
-    from curate.rules.sources import Tables
-
-    if config.filter.tables is None:
-        return None
-    return Tables(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()})
 
 
 def _chosen(config: PipelineConfig, names: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,8 @@ import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
 from curate.dataset.samples import BASES, Column, base_family
-from curate.dataset.selections import Selection, selection_refs
+from curate.dataset.selections import SUBSET, Selection, selection_refs
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import CurateError, UserError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from curate.rules.experiment import Judge
     from curate.rules.funnel import Funnel
     from curate.rules.pool import Batch
+    from curate.rules.sources import Tables
 
 GROUPS = ("only_a", "only_b", "both")
 LANGUAGES = 8
@@ -92,6 +93,7 @@ class Difference:
             value throughout.
         language: the column that languages are from.
         notes: what could not be said, and why.
+        pictures: whether the pool has any.
     """
 
     a: str
@@ -105,6 +107,7 @@ class Difference:
     language: str | None
     groups: dict[str, Group]
     notes: list[str]
+    pictures: bool
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; an infinite effect is null."""
@@ -125,8 +128,10 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
     Raises:
         UserError: an experiment is not there, or has not been run.
     """
-    from curate.rules.families import Families
-    from curate.rules.pool import Pool
+    from curate.rules.database import open_database, scratch_folder
+    from curate.rules.sorting import arranged
+    from curate.rules.sources import Tables, samples_of
+    from curate.rules.tables import FAMILY
 
     for name in (a, b):
         if name not in config.filter.experiments:
@@ -137,39 +142,50 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
                 f"diff: '{name}' has no selection in {workspace.url} yet; run `curate filter` first"
             )
     models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
-    families = Families(RecordStore(workspace))
-    shards = tuple(families.shards())
-    if not shards:
+    tables = Tables.of(config)
+    samples = samples_of(workspace, models, scorers, tables)
+    if not samples.there():
         base = base_family(workspace)
         raise UserError(f"{workspace.url}: has no {base}; run {BASES[base]} first")
-    columns = families.columns(workspace, shards[0], models, scorers)
+    columns = samples.columns()
     numbers = _numbers(columns, models)
-    language = _language(columns)
     tags = [n for n, c in columns.items() if is_unsafe(n) and n.endswith("_tag") and _is_text(c)]
     gathered = {name: Gathering(examples if name != "both" else -(-examples // 2)) for name in GROUPS}
-    selections = Selection(workspace, a), Selection(workspace, b)
     pool = 0
     with ExitStack() as stack:
         whys: dict[str, _Why] = {}
         notes = []
         for name, other in (("only_a", b), ("only_b", a)):
             try:
-                whys[name] = _Why(stack, workspace, other, models, scorers)
+                whys[name] = _Why(stack, workspace, other, models, scorers, tables)
             except CurateError as error:
                 notes.append(f"no reasons of {other}: {error}")
-        read = [n for why in whys.values() for n in why.judge.program.all_columns()]
+        programs = [why.judge.program for why in whys.values()]
+        read = [n for program in programs for n in program.all_columns()]
+        if tables is not None:
+            # What would have to be computed of every row, languages first of all, only where a rule asks.
+            columns = {n: c for n, c in columns.items() if n in read or c.family == FAMILY}
+            numbers = [n for n in numbers if n in columns]
+        language = _language(columns)
         shown = [n for n in ("text", "url", language) if n in columns]
         wanted = [n for n in dict.fromkeys([*shown, *numbers, *tags, *read]) if n is not None]
-        for batch in Pool(workspace, shards, columns).scan(wanted):
+        rows = samples.pool(again=False)
+        if tables is not None:
+            scratch = stack.enter_context(scratch_folder(workspace))
+            connection = stack.enter_context(open_database(scratch))
+            for program in programs:
+                rows = arranged(rows, program, wanted, connection, scratch)
+        selected = [_members(workspace, name, sharded=tables is None) for name in (a, b)]
+        for batch in rows.scan(wanted):
             pool += batch.table.num_rows
-            in_a, in_b = (_among(batch, selection) for selection in selections)
+            in_a, in_b = (among(batch) for among in selected)
             for name, mask in (("only_a", in_a & ~in_b), ("only_b", in_b & ~in_a), ("both", in_a & in_b)):
                 part = _part(batch, mask)
                 gathered[name].add(part.table, numbers, language)
                 if name in whys and part.shards:
                     whys[name].add(part)
         groups = {name: _group(gathered[name], whys.get(name)) for name in GROUPS}
-        how_many = int(workspace.read_json(layout.DATASET)["shards"])
+        how_many = int(workspace.read_json(layout.DATASET)["shards"]) if tables is None else 0
         for name in GROUPS:
             groups[name].examples = [
                 _example(row, how_many, numbers, language, tags, whys.get(name))
@@ -191,6 +207,7 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
         language=language,
         groups=groups,
         notes=notes,
+        pictures=tables is None and base_family(workspace) == "images",
     )
 
 
@@ -204,6 +221,7 @@ class _Why:
         experiment: str,
         models: tuple[str, ...],
         scorers: tuple[str, ...],
+        tables: Tables | None,
     ) -> None:
         from curate.rules.explain import as_run, open_judge
         from curate.rules.funnel import Funnel
@@ -211,7 +229,7 @@ class _Why:
         settings = as_run(workspace, experiment)
         if settings is None:
             raise UserError("its selection was not made by `curate filter`")
-        opened = open_judge(workspace, experiment, settings, models, scorers)
+        opened = open_judge(workspace, experiment, settings, models, scorers, tables)
         self.judge: Judge = stack.enter_context(opened)
         program = self.judge.program
         self.funnel: Funnel = Funnel(program.rules, program.keep, program.scopes)
@@ -255,14 +273,35 @@ def _is_text(column: Column) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
-def _among(batch: Batch, selection: Selection) -> npt.NDArray[np.bool_]:
-    """Which rows of a batch are in a selection, bool, shape (n,)."""
-    uids = batch.table["uid"]
-    found = [
-        np.asarray(pc.is_in(uids[rows], selection.read(shard)["uid"].combine_chunks())).astype(bool)
-        for shard, rows in batch.slices()
-    ]
-    return np.concatenate(found) if found else np.zeros(0, bool)
+def _members(
+    workspace: Workspace, experiment: str, sharded: bool
+) -> Callable[[Batch], npt.NDArray[np.bool_]]:
+    """Tells which rows of a batch are in a selection, bool, shape (n,).
+
+    Args:
+        sharded: rows come by the shards of the workspace; otherwise in any order, and all uids are in
+            memory, 16 bytes each.
+    """
+    from curate.rules.members import UidSet
+
+    selection = Selection(workspace, experiment)
+
+    def of_shards(batch: Batch) -> npt.NDArray[np.bool_]:
+        uids = batch.table["uid"]
+        found = [
+            np.asarray(pc.is_in(uids[rows], selection.read(shard)["uid"].combine_chunks())).astype(bool)
+            for shard, rows in batch.slices()
+        ]
+        return np.concatenate(found) if found else np.zeros(0, bool)
+
+    if sharded:
+        return of_shards
+    with workspace.open(layout.selection_file(experiment, SUBSET)) as stream:
+        subset = np.load(io.BytesIO(stream.read()))
+    first = np.ones(len(subset), bool)
+    first[1:] = subset[1:] != subset[:-1]
+    uids = UidSet(subset[first])
+    return lambda batch: uids.member(batch.table["uid"])
 
 
 def _part(batch: Batch, mask: npt.NDArray[np.bool_]) -> Batch:
@@ -317,7 +356,7 @@ def _example(
     why: _Why | None,
 ) -> Example:
     (facts,) = row.to_pylist()
-    shard = layout.shard_name(shard_of(facts["uid"], shards), shards)
+    shard = layout.shard_name(shard_of(facts["uid"], shards), shards) if shards else "tables"
     reason, rules, unsafe = why.example(row, shard) if why else (None, [], False)
     return Example(
         uid=facts["uid"],

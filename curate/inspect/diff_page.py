@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from curate.dataset.funnel import percent
-from curate.dataset.samples import base_family
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.diff import GROUPS, Difference, Example, Group
@@ -67,7 +66,7 @@ def diff_page(workspace: Workspace, found: Difference) -> str:
 
     Reads the tars of the shards that examples are of; an example whose picture cannot be read has none.
     """
-    pictures = _pictures(workspace, found) if base_family(workspace) == "images" else None
+    pictures = _pictures(workspace, found) if found.pictures else None
     return render("curate.inspect", "diff", view(found, pictures), {"pct": _share})
 
 

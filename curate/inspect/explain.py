@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
-from curate.config.tables import TableSettings
 from curate.dataset import layout
 from curate.dataset.samples import base_family, family_path
 from curate.dataset.selections import SUBSET
@@ -36,7 +35,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     if not is_uid(uid):
         raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
     if config.filter.tables is not None:
-        return _in_tables(workspace, config, config.filter.tables, uid)
+        return _in_tables(workspace, config, uid)
     if not workspace.exists(layout.DATASET):
         raise UserError(f"{workspace.url}: nothing was ingested here yet")
     shards = int(workspace.read_json(layout.DATASET)["shards"])
@@ -71,13 +70,12 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     return trail
 
 
-def _in_tables(
-    workspace: Workspace, config: PipelineConfig, settings: TableSettings, uid: str
-) -> dict[str, Any]:
+def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
     from curate.rules.explain import verdict
     from curate.rules.sources import Tables, TableSamples
 
-    tables = Tables(settings, {name: scorer.type for name, scorer in config.score.scorers.items()})
+    tables = Tables.of(config)
+    assert tables is not None
     pool = TableSamples(workspace, tables).tables_pool
     place = pool.place(uid)
     if place is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from curate.config.models import PipelineConfig
 from curate.config.tables import TableSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
@@ -48,8 +49,12 @@ class Samples(ABC):
         """
 
     @abstractmethod
-    def pool(self) -> Pool:
-        """The rows."""
+    def pool(self, again: bool = True) -> Pool:
+        """The rows.
+
+        Args:
+            again: somebody will ask for the same columns again.
+        """
 
 
 class WorkspaceSamples(Samples):
@@ -91,9 +96,9 @@ class WorkspaceSamples(Samples):
     def _ref(self, stage: str, path: str, asking: str) -> FileRef:
         return self.families.ref(stage, path, asking)
 
-    def pool(self) -> Pool:
-        """Columns are folded into files of their own when they are first read."""
-        return FoldedPool(self.workspace, self.shards, self.columns())
+    def pool(self, again: bool = True) -> Pool:
+        """Columns that are read again are folded into files of their own first."""
+        return (FoldedPool if again else Pool)(self.workspace, self.shards, self.columns())
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,13 @@ class Tables:
 
     settings: TableSettings
     scorers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: PipelineConfig) -> Tables | None:
+        """Those of a config, if it has any."""
+        if config.filter.tables is None:
+            return None
+        return cls(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()})
 
     def facts(self) -> dict[str, Any]:
         """What decides which columns there are, as JSON values; the files are inputs."""
@@ -144,7 +156,7 @@ class TableSamples(Samples):
             )
         return self.files
 
-    def pool(self) -> Pool:
+    def pool(self, again: bool = True) -> Pool:
         """In the order of the files."""
         return self.tables_pool
 

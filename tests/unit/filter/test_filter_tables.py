@@ -22,6 +22,8 @@ from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
+from curate.inspect.diff import diff
+from curate.inspect.diff_page import diff_page
 from curate.pipeline import build
 from curate.rules.explain import verdict
 from curate.rules.sources import Tables
@@ -176,6 +178,35 @@ def test_what_another_experiment_kept(tmp_path: Path) -> None:
     first, second = (np.load(tmp_path / f"work/selections/{n}/subset.npy") for n in ("first", "second"))
     assert np.array_equal(first, second)
     assert len(first) == sum(row["width"] > 5 for row in rows)
+
+
+@pytest.mark.parametrize("second", ["then_dedup", "cap"])
+def test_two_experiments_are_compared(tmp_path: Path, second: str) -> None:
+    rows = some_rows(120, 6)
+    tables = publish(tmp_path / "published", rows, 6)
+    workspace = Workspace(str(tmp_path / "work"))
+    experiments = {"top": EXPERIMENTS["top"], "other": EXPERIMENTS[second]}
+    facts = {"filter": {"tables": {"paths": str(tmp_path / "published")}, "experiments": experiments}}
+    config = check({**facts, "workspace": workspace.url})
+    Engine(workspace, config.run, Console(quiet=True)).run(build(config))
+    top, other = (
+        {(f"{a:016x}{b:016x}") for a, b in np.load(tmp_path / f"work/selections/{n}/subset.npy").tolist()}
+        for n in experiments
+    )
+    assert config.filter.tables == tables.settings
+    found = diff(workspace, config, "top", "other", 1000)
+    assert (found.pool, found.kept_a, found.kept_b) == (120, len(top), len(other))
+    assert found.notes == []
+    for group, uids in (("only_a", top - other), ("only_b", other - top), ("both", top & other)):
+        one = found.groups[group]
+        assert one.samples == len(uids)
+        assert {e.uid for e in one.examples} <= uids
+        widths = [r["width"] for r in rows if r["uid"] in uids]
+        assert one.means["width"] == pytest.approx(np.mean(widths))
+        assert group == "both" or sum(one.reasons.values()) == len(uids)
+    assert not found.pictures
+    page = diff_page(workspace, found)
+    assert all(example.text in page for example in found.groups["only_a"].examples[:3])
 
 
 @pytest.mark.parametrize("name", ["top", "dedup_uid"])
