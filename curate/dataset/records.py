@@ -119,8 +119,7 @@ class RecordStore:
         path = layout.folded_records(stage)
         if not self.workspace.exists(path):
             return
-        with self.workspace.open(path) as stream:
-            file = pq.ParquetFile(stream)
+        with self.workspace.parquet(path) as file:
             for batch in file.iter_batches(batch_size=1024, columns=["unit", "record"]):
                 for name, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                     if unit is None or name == unit:

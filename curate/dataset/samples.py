@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
@@ -174,5 +173,5 @@ def read_samples(
 
 
 def _schema(workspace: Workspace, family: str, shard: str) -> pa.Schema:
-    with workspace.open(family_path(family, shard)) as stream:
-        return pq.read_schema(stream)
+    with workspace.parquet(family_path(family, shard)) as file:
+        return file.schema_arrow

@@ -97,12 +97,34 @@ class Workspace:
             raise DataError(f"{self.url}/{path}: not valid JSON ({error})") from None
 
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """Columns of a parquet file. Raises DataError when it is missing or broken."""
-        try:
-            with self.open(path) as stream:
-                return pq.read_table(stream, columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{self.url}/{path}: cannot be read as parquet ({error})") from None
+        """Columns of a parquet file. Raises DataError when it is missing or broken, or lacks one of them."""
+        with self.parquet(path) as file:
+            missing = set(columns or ()).difference(file.schema_arrow.names)
+            if missing:
+                raise DataError(f"{self.url}/{path}: has no column '{min(missing)}'")
+            try:
+                return file.read(columns, use_threads=self.is_local)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise DataError(f"{self.url}/{path}: cannot be read as parquet ({error})") from None
+
+    @contextlib.contextmanager
+    def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
+        """A parquet file. Raises DataError when it is missing or broken.
+
+        A local file is opened by Arrow itself, and of others nothing is read ahead: a thread of Arrow's that
+        lets go of a Python file while the process ends would abort it.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                if self.is_local:
+                    file = stack.enter_context(pq.ParquetFile(self.full(path)))
+                else:
+                    file = pq.ParquetFile(stack.enter_context(self.open(path)), pre_buffer=False)
+            except FileNotFoundError:
+                raise DataError(f"{self.url}/{path}: no such file in the workspace") from None
+            except (pa.ArrowInvalid, OSError) as error:
+                raise DataError(f"{self.url}/{path}: cannot be read as parquet ({error})") from None
+            yield file
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Relative path → bytes of the files directly in a folder; empty when there is no folder."""

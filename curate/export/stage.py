@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.config.models import ExportSettings
 from curate.dataset import layout
@@ -193,8 +192,8 @@ class ExportStage(Stage):
     def _columns(self, workspace: Workspace, sizes: dict[str, int]) -> dict[str, str]:
         """Column → Arrow type, of the first output shard."""
         for name in sizes:
-            with workspace.open(self._path(name.removesuffix(".tar") + ".parquet")) as stream:
-                return {field.name: str(field.type) for field in pq.read_schema(stream)}
+            with workspace.parquet(self._path(name.removesuffix(".tar") + ".parquet")) as file:
+                return {field.name: str(field.type) for field in file.schema_arrow}
         return {}
 
     def _write_subset(self, workspace: Workspace, rows: int) -> None:

@@ -11,7 +11,6 @@ from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.config.models import IngestSettings
 from curate.dataset import layout
@@ -117,8 +116,7 @@ def _read_range(
 ) -> pa.Table:
     """Rows of a spill with ``low <= uid < high``, reading only the row groups that hold them."""
     try:
-        with workspace.open(path) as stream:
-            file = pq.ParquetFile(stream)
+        with workspace.parquet(path) as file:
             position = file.schema_arrow.get_field_index("uid")
             groups = []
             for group in range(file.metadata.num_row_groups):

@@ -103,14 +103,11 @@ def _matching(table: pa.Table, uid: str) -> pa.Table:
 
 def _exported(workspace: Workspace, experiment: str, uid: str) -> dict[str, Any] | None:
     """Tar and keys of a uid; export tables are in uid order, so their footers say which one to open."""
-    import pyarrow.parquet as pq
-
     folder = layout.export_file(experiment, "x").rsplit("/", 1)[0]
     keys: list[str] = []
     tars: list[str] = []
     for path in sorted(p for p in workspace.sizes(folder) if p.endswith(".parquet")):
-        with workspace.open(path) as stream:
-            file = pq.ParquetFile(stream)
+        with workspace.parquet(path) as file:
             position = file.schema_arrow.get_field_index("uid")
             for group in range(file.metadata.num_row_groups):
                 limits = file.metadata.row_group(group).column(position).statistics

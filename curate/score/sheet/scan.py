@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.dataset import layout
 from curate.dataset.samples import columns_of, read_samples
@@ -61,8 +60,8 @@ class Scanned:
 
 def columns(workspace: Workspace, scorer: str, shard: str) -> list[Column]:
     """A scorer's columns, in the order in which they are stored."""
-    with workspace.open(layout.scores(scorer, shard)) as stream:
-        schema = pq.read_schema(stream)
+    with workspace.parquet(layout.scores(scorer, shard)) as file:
+        schema = file.schema_arrow
     return [Column(field.name, field.type) for field in schema if field.name != "uid"]
 
 

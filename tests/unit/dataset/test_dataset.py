@@ -174,3 +174,28 @@ def test_two_families_with_one_column_name(tmp_path: Path) -> None:
     space.write_table(layout.scores("t", "00000"), pa.table({"uid": ["a", "c"], "width": [1.0, 2.0]}))
     with pytest.raises(UserError, match=r"column 'width' is in images and in scores/t"):
         columns_of(space, "00000", ["m"], ["t"])
+
+
+def test_local_tables_are_read_without_a_python_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's threads may still hold such a file when the process ends, and letting go of it aborts then."""
+    workspace = Workspace(str(tmp_path))
+    workspace.write_table("t.parquet", pa.table({"a": [1, 2], "b": ["x", None]}))
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "open", None)
+        assert workspace.read_table("t.parquet", ["b"]).to_pydict() == {"b": ["x", None]}
+    with pytest.raises(DataError, match=r"t.parquet: has no column 'c'"):
+        workspace.read_table("t.parquet", ["a", "c"])
+    with pytest.raises(DataError, match=r"u.parquet: no such file"):
+        workspace.read_table("u.parquet")
+    workspace.write_bytes("u.parquet", b"PAR1")
+    with pytest.raises(DataError, match=r"u.parquet: cannot be read as parquet"):
+        workspace.read_table("u.parquet")
+
+
+def test_remote_tables_are_read_too() -> None:
+    workspace = Workspace("memory://tables-of-a-test")
+    workspace.write_table("t.parquet", pa.table({"a": [1, 2]}))
+    assert workspace.read_table("t.parquet").to_pydict() == {"a": [1, 2]}
+    with pytest.raises(DataError, match=r"u.parquet: no such file"):
+        workspace.read_table("u.parquet")
+    workspace.remove_tree("")

@@ -127,7 +127,7 @@ def relatives(draw: st.DrawFn) -> Experiments:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(1, 4), relatives())
 def test_every_point_is_what_the_experiment_is_alone(
     rows: list[Row], shards: int, experiments: Experiments
