@@ -42,8 +42,10 @@ def guide(folder: Path) -> dict[str, Path]:
 
 def test_the_guide_loads(tmp_path: Path) -> None:
     configs = {name: load_config(str(path)) for name, path in guide(tmp_path).items()}
-    assert set(configs) == {"small.yaml", "vectors.yaml", "mine.yaml"}
-    assert all(config.download is None for config in configs.values())
+    assert set(configs) == {"direct.yaml", "laion.yaml", "small.yaml", "vectors.yaml", "mine.yaml"}
+    tables = {name for name, config in configs.items() if config.filter.tables is not None}
+    assert tables == {"direct.yaml", "laion.yaml"}
+    assert all(config.download is None for name, config in configs.items() if name not in tables)
     assert configs["vectors.yaml"].embed.models["b32"].source == ("./metadata",)
 
 
@@ -92,6 +94,25 @@ def datacomp(rows: list[Row], curate: Run, tmp_path_factory: pytest.TempPathFact
     assert not list((folder / "work").rglob("*.parquet"))
     curate("run", folder / "config.yaml")
     return folder
+
+
+def test_published_files_are_filtered_as_they_are(
+    datacomp: Path, rows: list[Row], curate: Run, tmp_path: Path
+) -> None:
+    text = guide(tmp_path)["direct.yaml"].read_text()
+    text = text.replace("./direct", str(tmp_path / "work")).replace("./metadata", str(datacomp / "metadata"))
+    (tmp_path / "config.yaml").write_text(text)
+    curate("filter", tmp_path / "config.yaml")
+    of_workspace, direct = (
+        w / "selections/clip_l14_30/subset.npy" for w in (datacomp / "work", tmp_path / "work")
+    )
+    assert direct.read_bytes() == of_workspace.read_bytes()
+    width, height = (np.array([getattr(r, side) for r in rows]) for side in ("width", "height"))
+    small, large = np.minimum(width, height), np.maximum(width, height)
+    wordy = np.array([len(r.text.split()) > 2 and len(r.text) > 5 for r in rows])
+    assert selected(tmp_path / "work", "basic") == subset(rows, wordy & (small >= 200) & (large <= 3 * small))
+    told = curate("explain", rows[0].uid, "-w", tmp_path / "work")
+    assert "experiment clip_l14_30" in told.stdout
 
 
 def test_rules_on_columns_of_the_source(datacomp: Path, rows: list[Row]) -> None:

@@ -189,7 +189,8 @@ def test_what_needs_no_sql_is_what_sql_says(
         info = np.iinfo(kind.to_pandas_dtype())
         column = pa.array([int(np.clip(v, info.min / 2, info.max / 2)) for v in near], kind)
     else:
-        column = pa.array(np.append(near, [0.0, -0.0, 6e4, -np.inf]).astype(kind.to_pandas_dtype()))
+        with np.errstate(over="ignore"):
+            column = pa.array(np.append(near, [0.0, -0.0, 6e4, -np.inf]).astype(kind.to_pandas_dtype()))
         column = column.cast(scan_type(kind))
     column = pa.concat_arrays([column, pa.nulls(1, column.type)])
     table = pa.table({"x": column})
