@@ -11,7 +11,8 @@ they keep, and what each two of them both keep, must be what the grid says.
 
 Seconds are those of the whole command, start-up and printing included; cold when the files of whole columns
 are not there yet, otherwise the median of warm runs. Memory is the largest resident set, with the pages of
-mapped files. `alone`, the floor, is the mean of one point by `curate filter`. Linux only. The last line is JSON.
+mapped files. `alone`, the floor, is the mean of one point by `curate filter`. Linux only. The last line
+is JSON.
 """
 
 from __future__ import annotations
