@@ -81,7 +81,8 @@ def from_halves(values: npt.NDArray[np.void]) -> pa.Array:
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(text.tobytes()))
 
 
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 16
+"""Uids that are looked at in one go; four times as fast as a quarter of a million, which no cache holds."""
 _PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
 """Byte → its two digits."""
 _BYTES = np.full(1 << 16, 256, np.uint16)
