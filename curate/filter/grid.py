@@ -15,7 +15,6 @@ from curate.config.filters.grid import Grid, Point
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column, need
-from curate.dataset.selections import SUBSET
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.filter.frozen import Calibration, calibration
@@ -96,11 +95,8 @@ class GridStage(Stage):
         means, language = self._beside(program, columns)
         read = {*program.all_columns(), *means, *([language] if language else ())}
         inputs = samples.inputs([columns[c] for c in sorted(read)], program.vectors(), self.name)
-        families = Families(RecordStore(workspace))
-        for other in sorted({name for point in self.points for name in point.experiment.uses()}):
-            for file in ("counts.parquet", SUBSET):
-                path = layout.selection_file(other, file)
-                inputs.append(families.ref(f"filter/{other}", path, self.name))
+        others = [name for point in self.points for name in point.experiment.uses()]
+        inputs += Families(RecordStore(workspace)).selections(others, self.name)
         return [Unit(UNIT, tuple(inputs))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:

@@ -91,11 +91,7 @@ class FilterStage(Stage):
             self.frozen.check(workspace, program, columns)
         used = [columns[c] for c in (*program.all_columns(), *by)]
         inputs = samples.inputs(used, program.vectors(), self.name)
-        families = Families(RecordStore(workspace))
-        for other in sorted(set(self.experiment.uses())):
-            for name in ("counts.parquet", SUBSET):
-                path = layout.selection_file(other, name)
-                inputs.append(families.ref(f"filter/{other}", path, self.name))
+        inputs += Families(RecordStore(workspace)).selections(self.experiment.uses(), self.name)
         return [Unit(UNIT, tuple(inputs))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:

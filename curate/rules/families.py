@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from curate.config.filters import Experiment
+from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column, base_files, columns_of
+from curate.dataset.selections import SUBSET
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
 from curate.rules.digests import with_digest
@@ -71,3 +74,11 @@ class Families:
             return self.of(stage)[path]
         except KeyError:
             raise DataError(f"{asking} needs {path}, which {stage} has not made; run {stage} first") from None
+
+    def selections(self, experiments: Iterable[str], asking: str) -> list[FileRef]:
+        """The files that say what some experiments kept. Raises DataError when one is not there."""
+        return [
+            self.ref(f"filter/{name}", layout.selection_file(name, file), asking)
+            for name in sorted(set(experiments))
+            for file in ("counts.parquet", SUBSET)
+        ]
