@@ -104,10 +104,15 @@ class Selection:
             yield between
 
 
-def _counted(records: npt.NDArray[np.void]) -> pa.Table:
-    """Each of these sorted uids once, with how often it is there."""
+def firsts(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Which of these sorted uids are not the same as the one before, shape (n,)."""
     first = np.ones(len(records), bool)
     first[1:] = records[1:] != records[:-1]
-    starts = np.flatnonzero(first)
+    return first
+
+
+def _counted(records: npt.NDArray[np.void]) -> pa.Table:
+    """Each of these sorted uids once, with how often it is there."""
+    starts = np.flatnonzero(firsts(records))
     repeats = np.diff(np.append(starts, len(records))).astype(np.int32)
     return pa.table({"uid": from_halves(records[starts]), "repeats": repeats})

@@ -154,12 +154,8 @@ class GridStage(Stage):
         self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], samples: Samples
     ) -> Merged:
         members = [Member(point.place, point.experiment) for point in self.points]
-        try:
+        with samples.naming_absent():
             return compile_merged(self._aside, members, columns, connection)
-        except UserError as error:
-            if samples.absent and "unknown column" in str(error):
-                raise UserError(f"{error} (not there yet: {', '.join(samples.absent)})") from None
-            raise
 
     def _beside(self, program: Program, columns: dict[str, Column]) -> tuple[tuple[str, ...], str | None]:
         """The columns that are averaged, and the one with the language.

@@ -17,7 +17,6 @@ from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column
 from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.workspace import FileRef, Workspace, ref_of
-from curate.errors import UserError
 from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
 from curate.rules.breakdown import account_columns
@@ -134,13 +133,9 @@ class FilterStage(Stage):
         self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], samples: Samples
     ) -> tuple[Program, tuple[str, ...]]:
         """The program, and the columns that its account is broken down by."""
-        try:
+        with samples.naming_absent():
             program = compile_experiment(self.experiment_name, self.experiment, columns, connection)
             return program, account_columns(self.account_by, program.all_columns(), columns)
-        except UserError as error:
-            if samples.absent and "unknown column" in str(error):
-                raise UserError(f"{error} (not there yet: {', '.join(samples.absent)})") from None
-            raise
 
     def _select(
         self, workspace: Workspace, judge: Judge, by: tuple[str, ...], scratch: Path

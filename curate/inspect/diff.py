@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.samples import BASES, Column, base_family
-from curate.dataset.selections import SUBSET, Selection, selection_refs
+from curate.dataset.samples import Column, base_family
+from curate.dataset.selections import SUBSET, Selection, firsts, selection_refs
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import CurateError, UserError
@@ -144,9 +144,7 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
     models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
     tables = Tables.of(config)
     samples = samples_of(workspace, models, scorers, tables)
-    if not samples.there():
-        base = base_family(workspace)
-        raise UserError(f"{workspace.url}: has no {base}; run {BASES[base]} first")
+    samples.need()
     columns = samples.columns()
     numbers = _numbers(columns, models)
     tags = [n for n, c in columns.items() if is_unsafe(n) and n.endswith("_tag") and _is_text(c)]
@@ -298,9 +296,7 @@ def _members(
         return of_shards
     with workspace.open(layout.selection_file(experiment, SUBSET)) as stream:
         subset = np.load(io.BytesIO(stream.read()))
-    first = np.ones(len(subset), bool)
-    first[1:] = subset[1:] != subset[:-1]
-    uids = UidSet(subset[first])
+    uids = UidSet(subset[firsts(subset)])
     return lambda batch: uids.member(batch.table["uid"])
 
 

@@ -5,39 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curate.dataset.moments import Moments
 
 VALUES = 4_096
 """Different languages that are counted exactly; of a column with more, the rarer half is let go."""
 
 UNKNOWN = "unknown"
-
-
-@dataclass
-class Moments:
-    """Count, mean and sum of squared deviations of some numbers, updated as by Chan et al. (1979)."""
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def add(self, values: npt.NDArray[np.float64]) -> None:
-        """Take in more numbers, shape (n,); those that are not finite are left out."""
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return
-        mean = float(values.mean())
-        squares = float(((values - mean) ** 2).sum())
-        count = self.count + len(values)
-        apart = mean - self.mean
-        self.squares += squares + apart * apart * self.count * len(values) / count
-        self.mean += apart * len(values) / count
-        self.count = count
 
 
 def effect(a: Moments, b: Moments) -> float | None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curate.config.base import fingerprint
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.samples import BASES, base_family
+from curate.dataset.samples import base_family
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -151,9 +151,7 @@ def open_judge(
     """
     learned = _learned(workspace, name, experiment)
     samples = samples_of(workspace, models, scorers, tables)
-    if not samples.there():
-        base = base_family(workspace)
-        raise UserError(f"{workspace.url}: has no {base}; run {BASES[base]} first")
+    samples.need()
     with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
         program = compile_experiment(name, experiment, samples.columns(), connection)
         with Judge(program, samples.pool(), learned, connection) as judge:

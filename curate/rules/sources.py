@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,20 @@ class Samples(ABC):
     @abstractmethod
     def there(self) -> bool:
         """Whether there is anything yet."""
+
+    @contextlib.contextmanager
+    def naming_absent(self) -> Iterator[None]:
+        """Add what could still give columns to a message about an unknown one."""
+        try:
+            yield
+        except UserError as error:
+            if self.absent and "unknown column" in str(error):
+                raise UserError(f"{error} (not there yet: {', '.join(self.absent)})") from None
+            raise
+
+    @abstractmethod
+    def need(self) -> None:
+        """Raises UserError when nothing is there yet; says what to run."""
 
     @abstractmethod
     def columns(self) -> dict[str, Column]:
@@ -73,6 +88,12 @@ class WorkspaceSamples(Samples):
     def there(self) -> bool:
         """Whether any shard is."""
         return bool(self.shards)
+
+    def need(self) -> None:
+        """Some shard has to be there."""
+        if not self.there():
+            base = base_family(self.workspace)
+            raise UserError(f"{self.workspace.url}: has no {base}; run {BASES[base]} first")
 
     def columns(self) -> dict[str, Column]:
         """Of all families that are there."""
@@ -141,6 +162,9 @@ class TableSamples(Samples):
     def there(self) -> bool:
         """An empty list of files is an error of its own."""
         return True
+
+    def need(self) -> None:
+        """They are always there."""
 
     def columns(self) -> dict[str, Column]:
         """Of the files, and what is computed from them."""

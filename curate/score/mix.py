@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config.scorers import MixScorer
+from curate.dataset.moments import Moments
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
 
@@ -64,38 +65,6 @@ class Mix(ColumnScorer):
             single = total.astype(np.float32)
         missing = ~np.isfinite(single)
         return {"score": pa.array(np.where(missing, 0, single), pa.float32(), mask=missing)}
-
-
-class Moments:
-    """Mean and population standard deviation of values that come in parts.
-
-    Parts are joined by Chan's rule, which does not lose digits as a sum of squares would. A column of
-    one value has deviation 0.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self.squares = 0.0
-        self.low, self.high = np.inf, -np.inf
-
-    def add(self, values: Doubles) -> None:
-        """Finite values, float64 (n,)."""
-        if not len(values):
-            return
-        mean = float(values.mean())
-        squares = float(((values - mean) ** 2).sum())
-        count = self.count + len(values)
-        apart = mean - self.mean
-        self.squares += squares + apart * apart * self.count * len(values) / count
-        self.mean += apart * len(values) / count
-        self.count = count
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-
-    @property
-    def std(self) -> float:
-        """Population standard deviation."""
-        return float(np.sqrt(self.squares / self.count)) if self.high > self.low else 0.0
 
 
 def numbers(column: pa.Array | pa.ChunkedArray, name: str, place: str) -> Doubles:

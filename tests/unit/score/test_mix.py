@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from curate.config.loading import check
 from curate.dataset import layout
+from curate.dataset.moments import Moments
 from curate.dataset.records import RecordStore
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
 from curate.score.inputs import read_learned
-from curate.score.mix import Moments, numbers
+from curate.score.mix import numbers
 from curate.score.stage import ScoreStage, score_stages
 from tests.unit.embed.clip_shards import run_stage
 from tests.unit.score.vector_shards import DIM, EMBED, Pool, settings
