@@ -71,7 +71,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
 
 def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
-    from curate.rules.explain import verdict
+    from curate.rules.explain import open_judge, verdict_on
     from curate.rules.sources import Tables, TableSamples
 
     tables = Tables.of(config)
@@ -80,13 +80,16 @@ def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[s
     place = pool.place(uid)
     if place is None:
         return {"uid": uid, "shard": "none", "candidate": None}
-    names = [name for name, column in pool.columns.items() if column.family == "tables"]
-    (row,) = pool.read(place.shard, names).slice(place.row, 1).to_pylist()
-    told = {
-        name: asdict(verdict(workspace, name, experiment, (), (), uid, tables))
-        for name, experiment in config.filter.experiments.items()
-        if workspace.exists(layout.selection_file(name, SUBSET))
-    }
+
+    def read(names: list[str]) -> pa.Table:
+        return pool.read(place.shard, names).slice(place.row, 1)
+
+    (row,) = read([name for name, column in pool.columns.items() if column.family == "tables"]).to_pylist()
+    told = {}
+    for name, experiment in config.filter.experiments.items():
+        if workspace.exists(layout.selection_file(name, SUBSET)):
+            with open_judge(workspace, name, experiment, (), (), tables) as judge:
+                told[name] = asdict(verdict_on(judge, read(judge.program.all_columns()), place.shard))
     return {"uid": uid, "shard": place.shard, "candidate": row, "experiments": told}
 
 
