@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from curate import __version__
-from curate.config.loading import dump, load_config, preset_text, presets
-from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
-from curate.startup import leave_pandas_out
+from curate.startup import leave_pandas_out, starting
 
+# What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
 if TYPE_CHECKING:
+    from curate.config.models import PipelineConfig
+    from curate.dataset.workspace import Workspace
     from curate.run.stage import Stage
 
 app = typer.Typer(
@@ -70,6 +70,12 @@ WorkersOption = Annotated[
 AtOption = Annotated[str, typer.Option("--workspace", "-w", help="URL of the workspace.")]
 
 
+def _workspace(url: str, options: dict[str, Any] | None = None) -> Workspace:
+    from curate.dataset.workspace import Workspace
+
+    return Workspace(url, options)
+
+
 def _load(
     config: str,
     sets: list[str] | None,
@@ -81,7 +87,10 @@ def _load(
     for key, value in (("workspace", workspace), ("run.cluster", cluster), ("run.workers", workers)):
         if value is not None:
             overrides.append(f"{key}={value}")
-    return load_config(config, overrides)
+    with starting():
+        from curate.config.loading import load_config
+
+        return load_config(config, overrides)
 
 
 def _run(
@@ -91,13 +100,15 @@ def _run(
     dry_run: bool,
     change: Callable[[list[Stage]], list[Stage]] | None = None,
 ) -> None:
-    from curate.pipeline import build
-    from curate.run.engine import Engine
+    with starting():
+        from curate.config.loading import dump
+        from curate.pipeline import build
+        from curate.run.engine import Engine
 
-    engine = Engine(
-        Workspace(config.workspace, config.storage_options), config.run, err, redo=frozenset(redo or ())
-    )
-    stages = build(config, verbs)
+        engine = Engine(
+            _workspace(config.workspace, config.storage_options), config.run, err, redo=frozenset(redo or ())
+        )
+        stages = build(config, verbs)
     if change is not None:
         stages = change(stages)
     if dry_run:
@@ -178,7 +189,7 @@ def _score(
 
     _run(loaded, ("score",), redo, dry_run, change)
     if sheet and not dry_run:
-        space = Workspace(loaded.workspace, loaded.storage_options)
+        space = _workspace(loaded.workspace, loaded.storage_options)
         for name in loaded.score.scorers:
             if not only or name in only:
                 err.print(f"sheet  {space.full(layout.sheet(name))}", highlight=False, soft_wrap=True)
@@ -251,7 +262,7 @@ def _run_grids(config: PipelineConfig, only: Sequence[str], redo: list[str] | No
 
     stages = grid_stages(config, only)
     _run(config, (), redo, dry_run, lambda _: stages)
-    space = Workspace(config.workspace, config.storage_options)
+    space = _workspace(config.workspace, config.storage_options)
     for stage in stages if not dry_run else ():
         if isinstance(stage, GridStage) and space.exists(layout.grid_file(stage.grid_name, FACTS)):
             print_comparison(out, space, read_comparison(space, stage.grid_name))
@@ -298,7 +309,7 @@ def status(
     """What each stage has done: units, rows in and out, reasons, time, size."""
     from curate.inspect.status import print_status, read_status
 
-    space = Workspace(workspace)
+    space = _workspace(workspace)
     statuses = read_status(space)
     if as_json:
         typer.echo(json.dumps([asdict(s) for s in statuses], indent=1, ensure_ascii=False))
@@ -316,7 +327,7 @@ def explain(
     from curate.inspect.explain import explain as trail_of
     from curate.inspect.explain_text import print_trail
 
-    space = Workspace(workspace)
+    space = _workspace(workspace)
     trail = trail_of(space, _config_of(space), uid)
     if as_json:
         typer.echo(json.dumps(trail, indent=1, ensure_ascii=False, default=str))
@@ -347,7 +358,7 @@ def diff(
 
     if html is not None:
         check_place(html)
-    space = Workspace(workspace)
+    space = _workspace(workspace)
     printed = 5 if examples is None else examples
     drawn = 24 if examples is None and html is not None else printed
     found = difference(space, _config_of(space), a, b, drawn)
@@ -373,7 +384,7 @@ def query(
     from curate.inspect.query import run_query
     from curate.inspect.tables import print_table, write_table
 
-    table = run_query(Workspace(workspace), sql)
+    table = run_query(_workspace(workspace), sql)
     if output is not None:
         write_table(table, output)
         err.print(f"{table.num_rows:,} rows → {output}")
@@ -399,7 +410,7 @@ def search(
 
     if sum(q is not None for q in (text, image, uid)) != 1:
         raise UserError("search: give exactly one of TEXT, --image FILE or --uid UID")
-    space = Workspace(workspace)
+    space = _workspace(workspace)
     config = _config_of(space)
     chosen = _first("experiment", experiment, list(config.filter.experiments))
     alias = _first("model", model, list(config.embed.models))
@@ -422,6 +433,8 @@ def init(
     preset: Annotated[str, typer.Option(help="Start from this preset.")] = "starter",
 ) -> None:
     """Write a commented config to start from."""
+    from curate.config.loading import preset_text
+
     if path.exists():
         raise UserError(f"{path}: exists already; choose another name")
     text = preset_text(preset)
@@ -439,7 +452,7 @@ def doctor(workspace: WorkspaceOption = None) -> None:
 
     marks = {"ok": "[green]✓[/]", "note": "[yellow]![/]", "problem": "[red]✗[/]"}
     problems = 0
-    for finding in examine(Workspace(workspace) if workspace else None):
+    for finding in examine(_workspace(workspace) if workspace else None):
         problems += finding.level == "problem"
         fix = f" → {finding.fix}" if finding.fix else ""
         out.print(
@@ -470,12 +483,16 @@ def demo(
 @config_app.command("show")
 def config_show(config: ConfigArg, sets: SetOption = None, workspace: WorkspaceOption = None) -> None:
     """Everything that is in force for a config, defaults included, as YAML."""
+    from curate.config.loading import dump
+
     typer.echo(dump(_load(config, sets, workspace)), nl=False)
 
 
 @config_app.command("presets")
 def config_presets() -> None:
     """The presets that come with curate."""
+    from curate.config.loading import presets
+
     for name, line in presets().items():
         out.print(f"[bold]{name}[/]  {escape(line)}", highlight=False)
 
@@ -493,6 +510,8 @@ def config_keys(
 
 def _config_of(workspace: Workspace) -> PipelineConfig:
     """The config that was last run on a workspace."""
+    from curate.config.loading import load_config
+
     if not workspace.exists(layout.CONFIG):
         raise UserError(
             f"{workspace.url}: no run was made here (no {layout.CONFIG}); give one with --workspace"

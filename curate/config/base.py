@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 class Settings(BaseModel):
     """Frozen settings: an unknown key is an error, and two equal settings have one fingerprint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     def facts(self) -> dict[str, Any]:
         """What decides the bytes of the output, as plain JSON values: all fields but the knobs."""

@@ -218,22 +218,28 @@ class ReportSettings(Settings):
     title: str | None = Field(None, description="Heading of the page.")
 
 
+def _no_keys() -> Any:
+    """A section that is not written; the validator of the whole fills it in, so that it needs none itself."""
+    return {}
+
+
 class PipelineConfig(Settings):
     """Everything a run needs, from sources to report."""
 
     workspace: str = Field("./work", description="fsspec URL of the folder that holds everything.")
     storage_options: dict[str, Any] = knob({}, "fsspec options of the workspace.")
-    run: RunSettings = RunSettings()
+    run: RunSettings = Field(default_factory=_no_keys)
     ingest: IngestSettings | None = None
     download: DownloadSettings | None = Field(
-        DownloadSettings(), description="`null`: a pool of metadata only; its candidates are the samples."
+        default_factory=_no_keys,
+        description="`null`: a pool of metadata only; its candidates are the samples.",
     )
-    embed: EmbedSettings = EmbedSettings()
-    score: ScoreSettings = ScoreSettings()
-    filter: FilterSettings = FilterSettings()
-    index: IndexSettings = IndexSettings()
-    export: ExportSettings = ExportSettings()
-    report: ReportSettings = ReportSettings()
+    embed: EmbedSettings = Field(default_factory=_no_keys)
+    score: ScoreSettings = Field(default_factory=_no_keys)
+    filter: FilterSettings = Field(default_factory=_no_keys)
+    index: IndexSettings = Field(default_factory=_no_keys)
+    export: ExportSettings = Field(default_factory=_no_keys)
+    report: ReportSettings = Field(default_factory=_no_keys)
 
     @model_validator(mode="after")
     def _references(self) -> PipelineConfig:

@@ -7,8 +7,6 @@ import hashlib
 import time
 from typing import Any
 
-import fsspec
-
 from curate.errors import UserError
 
 
@@ -45,6 +43,8 @@ def read(url: str, place: str, expected: str | None = None) -> bytes:
 
 
 def _found(url: str, place: str) -> tuple[Any, str]:
+    import fsspec  # here, because with asyncio it takes its time, and many configs name no file
+
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError, TypeError) as error:
@@ -57,6 +57,8 @@ def _found(url: str, place: str) -> tuple[Any, str]:
 
 @functools.lru_cache(maxsize=256)
 def _digest(url: str, size: int, changed: str) -> str:
+    import fsspec
+
     hasher = hashlib.blake2b(digest_size=16)
     with fsspec.open(url, "rb") as stream:
         while block := stream.read(1 << 22):

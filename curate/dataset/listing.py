@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 
@@ -18,6 +15,8 @@ _CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
 
 def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """The filesystem of a path or URL and its path there. Options are for remote stores only."""
+    import fsspec  # here, because with asyncio it takes its time, and many configs list nothing
+
     try:
         fs, path = fsspec.core.url_to_fs(url, **(options if _REMOTE.match(url) else {}))
     except (ValueError, ImportError, TypeError) as error:
@@ -65,6 +64,8 @@ def listed(
 
 def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
     """Of what a filesystem says about one file."""
+    from fsspec.implementations.local import LocalFileSystem
+
     name, size = str(info["name"]), int(info.get("size") or 0)
     changed = next((info[key] for key in _CHANGED if info.get(key)), "")
     url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))

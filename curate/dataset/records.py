@@ -7,7 +7,7 @@ finished stage are folded into one parquet file; a single record beside it is ne
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -46,6 +46,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class _Made(msgspec.Struct):
+    """Of a record only what it made: the quicker to read."""
+
+    unit: str
+    outputs: list[FileRef]
+
+
+_Kind = TypeVar("_Kind", Record, _Made)
+
+
 class RecordStore:
     """The records of a workspace."""
 
@@ -61,28 +71,35 @@ class RecordStore:
         """One record, or None."""
         path = layout.record(stage, unit)
         if self.workspace.exists(path):
-            return _decode(self.workspace.read_bytes(path))
-        return next((r for r in self._folded(stage, unit) if r.unit == unit), None)
+            return _decode(self.workspace.read_bytes(path), Record)
+        return next(self._folded(stage, Record, unit), None)
 
     def iterate(self, stage: str) -> Iterator[Record]:
         """All records of a stage, in order of unit names; memory is that of the unit names."""
+        return self._iterate(stage, Record)
+
+    def _iterate(self, stage: str, kind: type[_Kind]) -> Iterator[_Kind]:
         folder = layout.record(stage, "x").rsplit("/", 1)[0]
         single = sorted(p for p in self.workspace.sizes(folder) if p.endswith(".json"))
         names = {p.rsplit("/", 1)[-1].removesuffix(".json"): p for p in single}
         pending = sorted(names)
-        for record in self._folded(stage):
+        for record in self._folded(stage, kind):
             while pending and pending[0] < record.unit:
-                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]))
+                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]), kind)
             if pending and pending[0] == record.unit:
-                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]))
+                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]), kind)
             else:
                 yield record
         for unit in pending:
-            yield _decode(self.workspace.read_bytes(names[unit]))
+            yield _decode(self.workspace.read_bytes(names[unit]), kind)
 
     def outputs(self, stage: str) -> dict[str, FileRef]:
         """Path → ref of everything a stage has committed; about 300 bytes of memory a file."""
-        return {ref.path: ref for record in self.iterate(stage) for ref in record.outputs}
+        return {ref.path: ref for made in self._iterate(stage, _Made) for ref in made.outputs}
+
+    def has_outputs(self, stage: str) -> bool:
+        """Whether a stage has committed any file."""
+        return any(made.outputs for made in self._iterate(stage, _Made))
 
     def remove(self, stage: str, unit: str) -> None:
         """Forget a single record (a folded one must be unfolded first)."""
@@ -102,28 +119,24 @@ class RecordStore:
         """Forget units, folded or not."""
         path = layout.folded_records(stage)
         if self.workspace.exists(path):
-            self._write_folded(stage, (r for r in self._folded(stage) if r.unit not in units))
+            self._write_folded(stage, (r for r in self._folded(stage, Record) if r.unit not in units))
         for unit in units:
             self.remove(stage, unit)
 
     def stages(self) -> list[str]:
         """Names of the stages that have records, in no order that matters."""
         root = layout.record("", "").split("//")[0]
-        found = set()
-        for path in self.workspace.fs.find(self.workspace.full(root)):
-            relative = str(path).split(f"{root}/", 1)[-1]
-            found.add(relative.rsplit("/", 1)[0])
-        return sorted(found)
+        return sorted({path.rsplit("/", 1)[0] for path in self.workspace.below(root)})
 
-    def _folded(self, stage: str, unit: str | None = None) -> Iterator[Record]:
+    def _folded(self, stage: str, kind: type[_Kind], unit: str | None = None) -> Iterator[_Kind]:
         path = layout.folded_records(stage)
         if not self.workspace.exists(path):
             return
         with self.workspace.parquet(path) as file:
-            for batch in file.iter_batches(batch_size=1024, columns=["unit", "record"]):
+            for batch in file.iter_batches(batch_size=1024, columns=["unit", "record"], use_threads=False):
                 for name, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                     if unit is None or name == unit:
-                        yield _decode(text)
+                        yield _decode(text, kind)
 
     def _write_folded(self, stage: str, records: Iterator[Record]) -> FileRef:
         path = layout.folded_records(stage)
@@ -141,5 +154,5 @@ class RecordStore:
             return ref_of(temporary, path)
 
 
-def _decode(text: bytes) -> Record:
-    return msgspec.json.decode(text, type=Record)
+def _decode(text: bytes, kind: type[_Kind]) -> _Kind:
+    return msgspec.json.decode(text, type=kind)

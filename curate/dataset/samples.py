@@ -8,7 +8,7 @@ checks it, so a misaligned file is an error and never a wrong result.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -66,8 +66,12 @@ def base_family(workspace: Workspace) -> str:
 def base_files(workspace: Workspace) -> dict[str, FileRef]:
     """Shard → its committed base table, in order of the shards."""
     family = base_family(workspace)
+    return files_by_shard(family, RecordStore(workspace).outputs(BASES[family]))
+
+
+def files_by_shard(family: str, committed: Mapping[str, FileRef]) -> dict[str, FileRef]:
+    """Shard → the table of a family, of all files that its stage has committed; in order of the shards."""
     prefix, suffix = family_path(family, "*").split("*")
-    committed = RecordStore(workspace).outputs(BASES[family])
     found = {
         path.removeprefix(prefix).removesuffix(suffix): ref
         for path, ref in committed.items()

@@ -14,23 +14,20 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from curate.errors import DataError, UserError
 
 TEMP = ".curate/tmp"
 
 
-@dataclass(frozen=True)
-class FileRef:
+class FileRef(msgspec.Struct, frozen=True, gc=False):
     """A file of the workspace and what it contained when it was committed."""
 
     path: str
@@ -53,6 +50,9 @@ class Workspace:
 
     @cached_property
     def _target(self) -> tuple[Any, str]:
+        # fsspec brings asyncio; a run on a local folder starts sooner without.
+        import fsspec
+
         try:
             fs, root = fsspec.core.url_to_fs(self.url, **self.options)
         except (ValueError, ImportError) as error:
@@ -61,26 +61,47 @@ class Workspace:
 
     @property
     def fs(self) -> Any:
-        """The fsspec filesystem."""
+        """The fsspec filesystem; files of a local folder need none."""
         return self._target[0]
+
+    @cached_property
+    def _root(self) -> str:
+        return _absolute(self.url) if self._is_path else self._target[1]
+
+    @property
+    def _is_path(self) -> bool:
+        """Whether the URL is nothing but a path."""
+        return not (":" in self.url or self.url.startswith("~") or "protocol" in self.options)
 
     @cached_property
     def is_local(self) -> bool:
         """Whether files can be renamed and memory-mapped."""
+        if self._is_path:
+            return True
+        from fsspec.implementations.local import LocalFileSystem
+
         return isinstance(self.fs, LocalFileSystem)
+
+    def is_same(self, other: Workspace) -> bool:
+        """Whether both are one folder."""
+        alike = (self.is_local and other.is_local) or type(self.fs) is type(other.fs)
+        return alike and self.full("") == other.full("")
 
     def full(self, path: str) -> str:
         """The path as the filesystem knows it."""
-        return f"{self._target[1]}/{path}" if path else self._target[1]
+        return f"{self._root}/{path}" if path else self._root
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self.fs.exists(self.full(path)))
+        full = self.full(path)
+        # Not pathlib's: where it may not look, it raises.
+        return os.path.exists(full) if self.is_local else bool(self.fs.exists(full))  # noqa: PTH110
 
     def open(self, path: str) -> IO[bytes]:
         """Open for reading. Raises DataError when the file is not there."""
+        full = self.full(path)
         try:
-            return self.fs.open(self.full(path), "rb")  # type: ignore[no-any-return]
+            return Path(full).open("rb") if self.is_local else self.fs.open(full, "rb")
         except FileNotFoundError:
             raise DataError(f"{self.url}/{path}: no such file in the workspace") from None
 
@@ -128,21 +149,33 @@ class Workspace:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Relative path → bytes of the files directly in a folder; empty when there is no folder."""
+        prefix = f"{folder}/" if folder else ""
         try:
+            if self.is_local:
+                return {f"{prefix}{name}": size for name, size in _files(self.full(folder))}
             entries = self.fs.ls(self.full(folder), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        prefix = f"{folder}/" if folder else ""
         return {
             prefix + e["name"].rstrip("/").rsplit("/", 1)[-1]: int(e["size"] or 0)
             for e in entries
             if e["type"] == "file"
         }
 
+    def below(self, folder: str) -> list[str]:
+        """Paths, relative to a folder, of all files in it and below; none when there is no folder."""
+        full = self.full(folder)
+        if self.is_local:
+            return [p.relative_to(full).as_posix() for p in Path(full).rglob("*") if p.is_file()]
+        return [str(path).split(f"{folder}/", 1)[-1] for path in self.fs.find(full)]
+
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is fine."""
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(self.full(path))
+            if self.is_local:
+                Path(self.full(path)).unlink()
+            else:
+                self.fs.rm_file(self.full(path))
 
     def remove_tree(self, path: str) -> None:
         """Remove a folder with all it holds; one that is not there is fine."""
@@ -177,6 +210,15 @@ class Workspace:
             temporary.unlink(missing_ok=True)
             if not self.is_local:
                 shutil.rmtree(temporary.parent, ignore_errors=True)
+
+    def log(self, path: str) -> IO[bytes]:
+        """A file that grows in place under its final name, and need not ever be whole."""
+        if self.is_local:
+            final = Path(self.full(path))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            return final.open("wb")
+        self.fs.makedirs(self.full(path.rpartition("/")[0]), exist_ok=True)
+        return self.fs.open(self.full(path), "wb")  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
     def local(self, path: str) -> Iterator[Path]:
@@ -238,6 +280,22 @@ def ref_of(local: Path, path: str) -> FileRef:
 
 def _hasher(data: bytes = b"") -> hashlib.blake2b:
     return hashlib.blake2b(data, digest_size=16)
+
+
+def _absolute(path: str) -> str:
+    """As fsspec writes it."""
+    if not path.startswith("/"):
+        path = f"{Path.cwd()}/{'' if path == '.' else path.removeprefix('./')}"
+    return path.rstrip("/")
+
+
+def _files(folder: str) -> Iterator[tuple[str, int]]:
+    """Name and bytes of the files in a local folder; one that goes meanwhile is left out."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def _sync(path: Path) -> None:

@@ -89,7 +89,7 @@ class Calibration:
             UserError: a column is of another type, or another model or clustering has made it; it is the
                 calibration of the same workspace.
         """
-        if self.origin.full("") == workspace.full("") and type(self.origin.fs) is type(workspace.fs):
+        if self.origin.is_same(workspace):
             raise UserError(f"{self.place}: {self.origin.url} is this workspace; it would freeze itself")
         made = makers(workspace, columns)
         for rule in program.rules:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,14 +21,14 @@ from curate.filter.grid_counts import Counting
 from curate.filter.grid_files import Compared, read_comparison, write_comparison
 from curate.filter.grid_page import page_of
 from curate.reasons import FilterReason
-from curate.rules.database import open_database, scratch_folder
+from curate.rules.database import Database, open_database, scratch_folder
 from curate.rules.digests import with_digest
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.families import Families, settings_of
 from curate.rules.kinds import Learned, Verdict
 from curate.rules.logic import Copies, Mask, combine, copies
 from curate.rules.merged import Member, Merged, compile_merged
-from curate.rules.pool import doubles
+from curate.rules.pool import Uids, doubles
 from curate.rules.sorting import SortedPool, arranged
 from curate.rules.sources import Samples, Tables, samples_of
 from curate.rules.tables import FAMILY, NO_UID
@@ -150,9 +149,7 @@ class GridStage(Stage):
                     found[name] = {**learned[own], **file}
         return found
 
-    def _compile(
-        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], samples: Samples
-    ) -> Merged:
+    def _compile(self, connection: Database, columns: dict[str, Column], samples: Samples) -> Merged:
         members = [Member(point.place, point.experiment) for point in self.points]
         with samples.naming_absent():
             return compile_merged(self._aside, members, columns, connection)
@@ -171,7 +168,8 @@ def _compare(judge: Judge, merged: Merged, means: tuple[str, ...], language: str
     """Judge all rows for all points, and count."""
     points, pool = len(merged.parts), judge.pool
     counting, repeated = Counting(points, len(means)), np.zeros(points, np.int64)
-    for batch in pool.scan(sorted({*merged.program.columns(), *means, *([language] if language else ())})):
+    read = sorted({*merged.program.columns(), *means, *([language] if language else ())})
+    for batch in pool.scan(read, merged.program.uids() if pool.ordered else Uids.TEXT):
         kept, more = _kept(merged, judge.found(batch), batch.table.num_rows)
         repeated += more
         if not pool.ordered:

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate.config.filters import Experiment
@@ -16,15 +14,16 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column
 from curate.dataset.selections import COUNTS, SUBSET
+from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
 from curate.rules.breakdown import account_columns
-from curate.rules.database import open_database, scratch_folder
+from curate.rules.database import Database, open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.families import Families, settings_of
 from curate.rules.funnel import Funnel
-from curate.rules.logic import Mask
+from curate.rules.logic import Copies, Mask
 from curate.rules.pool import Batch
 from curate.rules.sorting import SortedPool, arranged
 from curate.rules.sources import Samples, Tables, samples_of
@@ -130,7 +129,7 @@ class FilterStage(Stage):
         return samples_of(workspace, self.models, self.scorers, self.tables)
 
     def _compile(
-        self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], samples: Samples
+        self, connection: Database, columns: dict[str, Column], samples: Samples
     ) -> tuple[Program, tuple[str, ...]]:
         """The program, and the columns that its account is broken down by."""
         with samples.naming_absent():
@@ -153,10 +152,11 @@ class FilterStage(Stage):
             with writer:
                 for batch, judged in judge.all_batches(by):
                     kept = funnel.add(judged.verdicts, judged.copies, batch.table)
-                    repeats = judged.repeats(kept)
-                    writer.add(batch.table["uid"].filter(pa.array(kept)), repeats)
+                    uids = usable_halves(batch.table["uid"], kept)
+                    copied = judged.copies is not None
+                    writer.add(np.repeat(uids, judged.repeats(kept)) if copied else uids)
                     if self.tables is None:
-                        counts += _of_shards(batch, kept, repeats)
+                        counts += _of_shards(batch, kept, judged.copies)
             refs.append(ref_of(temporary, subset))
         if isinstance(writer, SortingWriter):
             funnel.leave_out(writer.without_uid, writer.repeated, seen=True)
@@ -208,12 +208,9 @@ class FilterStage(Stage):
                 workspace.remove(path)
 
 
-def _of_shards(
-    batch: Batch, kept: Mask, repeats: npt.NDArray[np.int32]
-) -> Iterator[tuple[str, int, int, int]]:
+def _of_shards(batch: Batch, kept: Mask, copies: Copies | None) -> Iterator[tuple[str, int, int, int]]:
     """Name, samples, kept ones, and the sum of their repeats, of every shard."""
-    times = np.zeros(len(kept), np.int64)
-    times[kept] = repeats
     for shard, rows in batch.slices():
-        here = times[rows]
-        yield shard, len(here), int(np.count_nonzero(kept[rows])), int(here.sum())
+        here = int(np.count_nonzero(kept[rows]))
+        total = here if copies is None else int(copies[rows] @ kept[rows])
+        yield shard, rows.stop - rows.start, here, total

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,8 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from curate.dataset.uid import SUBSET_DTYPE, halves
+from curate.dataset.uid import SUBSET_DTYPE
 
 Records = npt.NDArray[np.void]
 
@@ -23,8 +23,9 @@ RUN_ROWS = 1 << 23
 """Uids that are sorted in memory: 128 MB, and twice as much while they are."""
 
 _SLICE_BITS = 5
-"""Parts of a run, by the first bits, are sorted each for itself: caches are small, and there are threads."""
 
+_AHEAD = 4
+"""Writes that wait for the disk."""
 
 _SAMPLED = 256
 """One of so many uids of a run is remembered, to cut all runs in equal parts."""
@@ -56,7 +57,8 @@ class _Run:
 class SubsetWriter:
     """A sorted ``.npy`` of ``u8,u8`` records, shape (n,); a uid is there as often as it repeats.
 
-    The bytes are those of ``np.save``; the header is written when the count is known.
+    The bytes are those of ``np.save``; the header is written when the count is known. A thread writes
+    while the next uids are looked for.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,6 +66,8 @@ class SubsetWriter:
         self._stream: IO[bytes] = path.open("wb")
         self._header = len(_header(0))
         self._stream.write(_header(0))
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="subset-write")
+        self._waiting: deque[Future[int]] = deque()
 
     def __enter__(self) -> SubsetWriter:
         return self
@@ -71,7 +75,9 @@ class SubsetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writing.shutdown()
         if kind is None:
+            self._wait(0)
             header = _header(self.rows)
             if len(header) != self._header:
                 raise AssertionError("numpy's header has grown; it is padded for any count")
@@ -79,15 +85,16 @@ class SubsetWriter:
             self._stream.write(header)
         self._stream.close()
 
-    def add(self, uids: pa.Array | pa.ChunkedArray, repeats: npt.NDArray[np.int32]) -> None:
-        """Append uids, ascending and after all that came before."""
-        if len(uids):
-            self.add_records(np.repeat(halves(uids), repeats))
-
-    def add_records(self, records: Records) -> None:
-        """The same as ``u8,u8`` records."""
-        self._stream.write(records.data)
+    def add(self, records: Records) -> None:
+        """Append uids, ascending and none before the last one that came before."""
+        self._wait(_AHEAD - 1)
+        self._waiting.append(self._writing.submit(self._stream.write, records.data))
         self.rows += len(records)
+
+    def _wait(self, left: int) -> None:
+        """Until no more writes are waiting; raises what went wrong with one."""
+        while len(self._waiting) > left:
+            self._waiting.popleft().result()
 
 
 class SortingWriter:
@@ -103,8 +110,7 @@ class SortingWriter:
     def __init__(self, path: Path, scratch: Path, run_rows: int = RUN_ROWS) -> None:
         self.without_uid = self.repeated = 0
         self._path, self._scratch, self._run_rows = path, scratch, run_rows
-        self._held: list[Records] = []
-        self._rows = 0
+        self._held = _Slices()
         self._runs: list[_Run] = []
 
     def __enter__(self) -> SortingWriter:
@@ -116,31 +122,24 @@ class SortingWriter:
         if kind is None:
             self._finish()
 
-    def add(self, uids: pa.Array | pa.ChunkedArray, repeats: npt.NDArray[np.int32]) -> None:
+    def add(self, records: Records) -> None:
         """Append uids; none repeats, because what draws a row again needs the rows in order."""
-        records = halves(uids)
         none = (records["f0"] == 0) & (records["f1"] == 0)
         if none.any():
             self.without_uid += int(np.count_nonzero(none))
             records = records[~none]
-        self._held.append(records)
-        self._rows += len(records)
-        if self._rows >= self._run_rows:
+        self._held.add(records)
+        if self._held.rows >= self._run_rows:
             self._spill()
 
     def _spill(self) -> None:
-        path, rows, sample = self._scratch / f"run_{len(self._runs):05d}", self._rows, []
+        path, sample = self._scratch / f"run_{len(self._runs):05d}", []
+        held, self._held = self._held, _Slices()
         with path.open("wb") as stream:
-            for records in self._sorted():
+            for records in held.in_order():
                 stream.write(records.data)
                 sample.append(records["f0"][::_SAMPLED].copy())
-        self._runs.append(_Run(path, rows, np.concatenate(sample)))
-
-    def _sorted(self) -> Iterator[Records]:
-        """What is held, in order; holds nothing afterwards."""
-        records = np.concatenate([np.empty(0, SUBSET_DTYPE), *self._held])
-        self._held, self._rows = [], 0
-        return _in_order(records)
+        self._runs.append(_Run(path, held.rows, np.concatenate(sample)))
 
     def _finish(self) -> None:
         with SubsetWriter(self._path) as writer:
@@ -148,39 +147,55 @@ class SortingWriter:
             for records in self._merged():
                 new = _not_as_before(last, records)
                 self.repeated += len(records) - len(new)
-                writer.add_records(new)
+                writer.add(new)
                 last = records[-1:]
 
     def _merged(self) -> Iterable[Records]:
         if not self._runs:
-            return (part for part in self._sorted() if len(part))
-        if self._rows:
+            return self._held.in_order()
+        if self._held.rows:
             self._spill()
         return _merge(self._runs, self._run_rows)
 
 
-def _in_order(records: Records) -> Iterator[Records]:
-    """The records sorted, in parts."""
-    first = np.ascontiguousarray(records["f0"])
-    slices = (first >> np.uint64(64 - _SLICE_BITS)).astype(np.uint8)
-    order = np.argsort(slices, kind="stable")
-    ends = np.concatenate([[0], np.cumsum(np.bincount(slices, minlength=1 << _SLICE_BITS))])
+class _Slices:
+    """Uids in any order, parted by their first bits.
 
-    def part(number: int) -> Records:
-        return _sorted(records, first, order[ends[number] : ends[number + 1]])
+    Each slice is sorted for itself: caches are small, and there are threads.
+    """
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as executor:
-        yield from executor.map(part, range(1 << _SLICE_BITS))
+    def __init__(self) -> None:
+        self.rows = 0
+        self._slices: list[list[Records]] = [[] for _ in range(1 << _SLICE_BITS)]
+
+    def add(self, records: Records) -> None:
+        """Some more."""
+        slices = (records["f0"] >> np.uint64(64 - _SLICE_BITS)).astype(np.uint8)
+        ends = np.cumsum(np.bincount(slices, minlength=len(self._slices)))
+        parted = _moved(records, np.argsort(slices, kind="stable"))
+        for mine, part in zip(self._slices, np.split(parted, ends[:-1]), strict=True):
+            mine.append(part)
+        self.rows += len(records)
+
+    def in_order(self) -> Iterator[Records]:
+        """All of them, sorted, in parts."""
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as executor:
+            yield from (part for part in executor.map(_sorted, self._slices) if len(part))
 
 
-def _sorted(records: Records, first: npt.NDArray[np.uint64], mine: npt.NDArray[np.int64]) -> Records:
-    order = mine[_order(first[mine])]
-    # As complex numbers, which have the same size, they are moved five times as fast as records.
-    found = records.view(np.complex128)[order].view(SUBSET_DTYPE)
+def _sorted(parts: list[Records]) -> Records:
+    records = np.concatenate([np.empty(0, SUBSET_DTYPE), *parts])
+    parts.clear()
+    found = _moved(records, _order(np.ascontiguousarray(records["f0"])))
     halves_of = found["f0"]
     if (halves_of[1:] == halves_of[:-1]).any():
         found = found[np.lexsort((found["f1"], found["f0"]))]
     return found
+
+
+def _moved(records: Records, order: npt.NDArray[np.int64]) -> Records:
+    """As complex numbers, which have the same size, they are moved five times as fast as records."""
+    return records.view(np.complex128)[order].view(SUBSET_DTYPE)
 
 
 def _order(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -208,8 +223,10 @@ def _merge(runs: list[_Run], rows: int) -> Iterator[Records]:
     bounds = [sample[len(sample) * i // parts] for i in range(1, parts)]
     places = [[0, *(run.lower(bound) for bound in bounds), run.rows] for run in runs]
     for i in range(parts):
-        pieces = [run.read(at[i], at[i + 1]) for run, at in zip(runs, places, strict=True)]
-        yield from (part for part in _in_order(np.concatenate(pieces)) if len(part))
+        held = _Slices()
+        for run, at in zip(runs, places, strict=True):
+            held.add(run.read(at[i], at[i + 1]))
+        yield from held.in_order()
 
 
 def _header(rows: int) -> bytes:

@@ -7,7 +7,6 @@ Memory of a worker: the rows of one range, about ``RANGE_ROWS`` (0.5 kB each) an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -91,7 +90,7 @@ class IngestStage(Stage):
 
     def _spills(self, workspace: Workspace) -> tuple[tuple[FileRef, ...], int]:
         records = [r for r in RecordStore(workspace).iterate("parse") if not r.failed]
-        refs = sorted((ref for r in records for ref in r.outputs), key=lambda ref: asdict(ref)["path"])
+        refs = sorted((ref for r in records for ref in r.outputs), key=lambda ref: ref.path)
         return tuple(refs), sum(r.rows_out for r in records)
 
     def _shard_count(self, workspace: Workspace, spills: tuple[FileRef, ...], rows: int) -> int:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,11 +21,11 @@ import pyarrow as pa
 from curate.dataset import external, layout
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
-from curate.rules.database import select
+from curate.rules.database import Database, select
 from curate.rules.draws import uniforms, words_of
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt
+from curate.rules.pool import Batch, UidAt, Uids
 
 _APART = str.maketrans({c: f" {c} " for c in ",.;:?!`"} | dict.fromkeys("\t\n\r", " "))
 
@@ -93,7 +92,8 @@ class Balance(Compiled):
 
     kind = "balance"
     any_order = True
-    learns_uids = False
+    learns_uids = Uids.NONE
+    judges_uids = Uids.RAW
 
     @property
     def learns(self) -> bool:
@@ -104,7 +104,7 @@ class Balance(Compiled):
         """Reads the list."""
         self.entries()
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Entries and counts are in memory."""
         return _BalanceLearner(self, connection, files)
 
@@ -142,7 +142,7 @@ def _product(miss: npt.NDArray[np.float64], places: Iterable[int]) -> float:
 
 
 class _BalanceLearner(Learner):
-    def __init__(self, rule: Balance, connection: duckdb.DuckDBPyConnection, files: RuleFiles) -> None:
+    def __init__(self, rule: Balance, connection: Database, files: RuleFiles) -> None:
         self.rule, self.connection, self.files = rule, connection, files
         self.names = rule.entries()
         self.matcher = Matcher(self.names)

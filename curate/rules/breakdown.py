@@ -58,9 +58,16 @@ class Breakdown:
             times: how often each row is there, int64, shape (n,), 0 for a row that is not kept; None: each
                 that is kept once.
         """
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        places = self._places(column.combine_chunks())
+        values = column.combine_chunks()
+        if pa.types.is_dictionary(values.type):
+            # Most often a few languages: they are looked up once, and not at every row.
+            numbers = values.indices.fill_null(len(values.dictionary))
+            used = np.bincount(numbers, minlength=len(values.dictionary) + 1)[:-1] > 0
+            of_value = np.full(len(used) + 1, _UNKNOWN, np.int64)
+            of_value[:-1][used] = self._places(values.dictionary.filter(pa.array(used)))
+            places = of_value[np.asarray(numbers)]
+        else:
+            places = self._places(values)
         rows, kinds = self._counts.shape
         found = np.bincount(places * kinds + fates, minlength=rows * kinds).reshape(rows, kinds)
         self._counts += found

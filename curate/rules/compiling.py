@@ -1,4 +1,8 @@
-"""From the rules of a config to rules that can be used: every expression checked, every file there."""
+"""From the rules of a config to rules that can be used: every expression checked, every file there.
+
+Kinds of rules that most experiments do not have are imported where they are used: together they take
+longer than a small experiment.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +30,13 @@ from curate.config.filters import (
     WhereRule,
 )
 from curate.errors import UserError
-from curate.rules.balance import Balance
 from curate.rules.draws import salt_of
-from curate.rules.duplicates import Dedup
-from curate.rules.entities import Entities
 from curate.rules.expressions import Checker, Expression
-from curate.rules.frequency import Frequency
-from curate.rules.groups import Cap, Equal, TopBy
 from curate.rules.keys import key_text
 from curate.rules.kinds import Compiled
 from curate.rules.members import Members, checked_list
-from curate.rules.near import Near
 from curate.rules.preference import negated, preference
-from curate.rules.repeated import HardCap, SoftCap
 from curate.rules.scores import Sample, Score, Top
-from curate.rules.semdedup import SemDedup
 from curate.rules.simple import Other, Where
 
 UNIFORM = "uniform"
@@ -116,6 +112,8 @@ def _top(rule: TopRule, at: _Place) -> Compiled:
             at.name, at.place, text, (value,), 1,
             fraction=rule.fraction, count=rule.count, lowest=rule.lowest, of=rule.of,
         )  # fmt: skip
+    from curate.rules.groups import TopBy
+
     group = key_text(at.key(rule.by, "by"))
     best = negated(value) if rule.lowest else value
     prefer = preference(at.checker, at.place, None, None)
@@ -126,6 +124,8 @@ def _top(rule: TopRule, at: _Place) -> Compiled:
 
 
 def _dedup(rule: DedupRule, at: _Place) -> Compiled:
+    from curate.rules.duplicates import Dedup
+
     keys = tuple(at.key(k, "dedup") for k in rule.dedup)
     prefer = preference(at.checker, at.place, rule.highest, rule.lowest)
     text = f"one row per {', '.join(rule.dedup)}" + (f", {prefer.text}" if prefer.by else "")
@@ -133,6 +133,8 @@ def _dedup(rule: DedupRule, at: _Place) -> Compiled:
 
 
 def _near(rule: NearRule, at: _Place) -> Compiled:
+    from curate.rules.near import Near
+
     hashes = at.key(rule.near)
     if hashes.type not in HASHES:
         raise UserError(f"{at.place}: '{rule.near}' is {hashes.type}, not a 64-bit hash (UBIGINT)")
@@ -143,6 +145,8 @@ def _near(rule: NearRule, at: _Place) -> Compiled:
 
 
 def _semdedup(rule: SemDedupRule, at: _Place) -> Compiled:
+    from curate.rules.semdedup import SemDedup
+
     cluster = at.number(rule.cluster, "cluster")
     prefer = preference(at.checker, at.place, rule.highest, rule.lowest)
     text = (
@@ -179,6 +183,8 @@ def _members(rule: InRule | NotInRule, text: str, inside: bool, at: _Place) -> C
 
 
 def _entities(rule: EntitiesRule, at: _Place) -> Compiled:
+    from curate.rules.entities import Entities
+
     caption = at.caption(rule.column, "column")
     text = f"{rule.column} has a word of {rule.entities}"
     return Entities(
@@ -187,6 +193,8 @@ def _entities(rule: EntitiesRule, at: _Place) -> Compiled:
 
 
 def _frequency(rule: FrequencyRule, at: _Place) -> Compiled:
+    from curate.rules.frequency import Frequency
+
     value = key_text(at.key(rule.frequency))
     bounds = [f"at most {rule.at_most}"] * (rule.at_most is not None)
     bounds += [f"at least {rule.at_least}"] * (rule.at_least is not None)
@@ -195,6 +203,8 @@ def _frequency(rule: FrequencyRule, at: _Place) -> Compiled:
 
 
 def _cap(rule: CapRule, at: _Place) -> Compiled:
+    from curate.rules.groups import Cap
+
     group = key_text(at.key(rule.cap))
     prefer = preference(at.checker, at.place, rule.highest, rule.lowest, salt_of(at.name, rule.seed))
     expressions = (group, *prefer.expressions)
@@ -206,6 +216,8 @@ def _cap(rule: CapRule, at: _Place) -> Compiled:
 
 
 def _equal(rule: EqualRule, at: _Place) -> Compiled:
+    from curate.rules.groups import Equal
+
     group = key_text(at.key(rule.equal))
     prefer = preference(at.checker, at.place, rule.highest, rule.lowest, salt_of(at.name, rule.seed))
     expressions = (group, *prefer.expressions)
@@ -214,6 +226,8 @@ def _equal(rule: EqualRule, at: _Place) -> Compiled:
 
 
 def _balance(rule: BalanceRule, at: _Place) -> Compiled:
+    from curate.rules.balance import Balance
+
     caption = at.caption(rule.balance, "")
     text = f"{rule.balance} balanced by {rule.entries}, t = {rule.t:,}"
     return Balance(
@@ -236,6 +250,8 @@ def _draws(count: int | None) -> str:
 
 
 def _soft_cap(rule: SoftCapRule, at: _Place) -> Compiled:
+    from curate.rules.repeated import SoftCap
+
     score = at.number(rule.soft_cap)
     text = f"{_draws(rule.count)} by {rule.soft_cap}, {rule.alpha:g} less for each"
     return SoftCap(
@@ -245,6 +261,8 @@ def _soft_cap(rule: SoftCapRule, at: _Place) -> Compiled:
 
 
 def _hard_cap(rule: HardCapRule, at: _Place) -> Compiled:
+    from curate.rules.repeated import HardCap
+
     score = at.number(rule.hard_cap)
     text = f"{_draws(rule.count)} by {rule.hard_cap}, at most {rule.at_most} of a row"
     return HardCap(

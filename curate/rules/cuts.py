@@ -24,6 +24,8 @@ _DIGITS = 1 << 16
 _BLOCK = 1 << 20
 HELD_ROWS = 1 << 25
 """Values that all spools hold in memory."""
+_NEAR = 1 << 22
+"""Keys that are held while a cut is looked for among them."""
 _AT_ONCE = 64
 """Cuts that are looked for in the same passes."""
 
@@ -130,7 +132,7 @@ class Spool:
     def cuts(self, counts: Iterable[int]) -> dict[int, Cut | None]:
         """Count → the row that ends so many best, for many counts in the passes that one takes.
 
-        Memory: 512 kB for each of at most ``_AT_ONCE`` counts; more counts take further passes.
+        Memory: 512 kB for each of at most ``_AT_ONCE`` counts, and 32 MB; more counts take further passes.
         """
         self._end()
         found: dict[int, Cut | None] = dict.fromkeys(counts)
@@ -153,9 +155,14 @@ class Spool:
     def _found(self, ends: npt.NDArray[np.int64]) -> dict[int, Cut]:
         """The rows at these places, counted from the best, from 1; ascending."""
         left, prefixes = ends.copy(), np.zeros(len(ends), np.uint64)
+        counts = np.zeros((1, _DIGITS), np.int64)
+        near: list[Keys] | None = None
         for shift in (48, 32, 16, 0):
             known, slots = np.unique(prefixes, return_inverse=True)
-            counts = self._counts(known, shift)
+            if shift == 32 and counts[0, known.astype(np.int64)].sum() <= _NEAR:
+                # Most often few keys begin like these, and nobody has to look at the others again.
+                near = [_under(known, keys, np.uint64(48))[0] for keys in self._blocks()]
+            counts = _counts(self._blocks() if near is None else near, known, shift)
             if shift == 48:
                 counts[0, 0] -= self.rows - self.present
             above = np.cumsum(counts[:, ::-1], axis=1)
@@ -168,22 +175,6 @@ class Spool:
             int(end): Cut(from_key(int(key), self.lowest), place, int(nth))
             for end, key, place, nth in zip(ends, prefixes, places, left, strict=True)
         }
-
-    def _counts(self, prefixes: Keys, shift: int) -> npt.NDArray[np.int64]:
-        """How many keys that begin with each prefix have each next 16 bits, shape (prefixes, 65536).
-
-        Args:
-            prefixes: ascending, different; of the first pass a single one, that has no bits.
-        """
-        size = len(prefixes) * _DIGITS
-        counts = np.zeros(size, np.int64)
-        for keys in self._blocks():
-            slots: npt.NDArray[np.int64] | int = 0
-            if shift < 48:
-                keys, slots = _under(prefixes, keys, np.uint64(shift + 16))
-            digits = ((keys >> np.uint64(shift)) & np.uint64(_DIGITS - 1)).astype(np.int64)
-            counts += np.bincount(slots * _DIGITS + digits, minlength=size)
-        return counts.reshape(-1, _DIGITS)
 
     def _positions(self, keys: Keys, nths: npt.NDArray[np.int64]) -> list[int]:
         """For each key the row number of its ``nth`` row, from 1."""
@@ -207,6 +198,23 @@ class Spool:
         with self.path.open("rb") as stream:
             while len(block := np.fromfile(stream, np.uint64, _BLOCK)):
                 yield block
+
+
+def _counts(blocks: Iterable[Keys], prefixes: Keys, shift: int) -> npt.NDArray[np.int64]:
+    """How many keys that begin with each prefix have each next 16 bits, shape (prefixes, 65536).
+
+    Args:
+        prefixes: ascending, different; of the first pass a single one, that has no bits.
+    """
+    size = len(prefixes) * _DIGITS
+    counts = np.zeros(size, np.int64)
+    for keys in blocks:
+        slots: npt.NDArray[np.int64] | int = 0
+        if shift < 48:
+            keys, slots = _under(prefixes, keys, np.uint64(shift + 16))
+        digits = ((keys >> np.uint64(shift)) & np.uint64(_DIGITS - 1)).astype(np.int64)
+        counts += np.bincount(slots * _DIGITS + digits, minlength=size)
+    return counts.reshape(-1, _DIGITS)
 
 
 def _under(prefixes: Keys, keys: Keys, shift: np.uint64) -> tuple[Keys, npt.NDArray[np.int64] | int]:

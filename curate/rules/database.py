@@ -8,12 +8,16 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from curate.dataset.workspace import TEMP, Workspace
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEMORY_LIMIT = "1GiB"
 """What DuckDB may hold before it spills to the scratch folder, whatever the size of the pool."""
@@ -46,38 +50,88 @@ def scratch_folder(workspace: Workspace) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def open_database(
-    scratch: Path, threads: int | None = None, memory_limit: str = MEMORY_LIMIT
-) -> Iterator[duckdb.DuckDBPyConnection]:
+class Database:
     """An in-memory DuckDB that spills under ``scratch`` and reaches no other file.
+
+    It is loaded and opened by the first query: many experiments need none, and loading it takes as long as
+    judging some million rows.
 
     Args:
         scratch: an existing local folder.
         threads: default: one per core, at most ``MAX_THREADS``. The results do not depend on it.
         memory_limit: as DuckDB writes it, e.g. ``1GiB``.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": memory_limit,
-        "threads": threads or min(os.cpu_count() or 1, MAX_THREADS),
-        "temp_directory": str(scratch / "duckdb"),
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "python_enable_replacements": "false",
-    }
-    connection = duckdb.connect(":memory:", config=config)
-    try:
+
+    def __init__(self, scratch: Path, threads: int | None, memory_limit: str) -> None:
+        self._config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads or min(os.cpu_count() or 1, MAX_THREADS),
+            "temp_directory": str(scratch / "duckdb"),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+        self._stack = contextlib.ExitStack()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        connection = self._stack.enter_context(duckdb.connect(":memory:", config=self._config))
         known = {name for (name,) in connection.execute("SELECT name FROM duckdb_settings()").fetchall()}
         for name, value in _SETTINGS.items():
             if name in known:
                 connection.execute(f"SET {name} = {value}")
-        yield connection
-    finally:
-        connection.close()
+        return connection
+
+    def execute(
+        self, statement: str, parameters: Sequence[object] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Run a statement; the answer has what it gives."""
+        return self._connection.execute(statement, parameters)
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """A query that runs when its rows are asked for."""
+        return self._connection.sql(query)
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Give an Arrow table a name that SQL can use."""
+        self._connection.register(name, table)
+
+    def unregister(self, name: str) -> None:
+        """Forget it."""
+        self._connection.unregister(name)
+
+    def close(self) -> None:
+        """Give memory and files back; nothing when it was never opened."""
+        self._stack.close()
 
 
 @contextlib.contextmanager
-def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+def open_database(
+    scratch: Path, threads: int | None = None, memory_limit: str = MEMORY_LIMIT
+) -> Iterator[Database]:
+    """A database, closed afterwards; see there."""
+    with contextlib.closing(Database(scratch, threads, memory_limit)) as database:
+        yield database
+
+
+def sql_error() -> type[Exception]:
+    """What a failed query raises. ``except sql_error():`` is only evaluated when something is raised."""
+    import duckdb
+
+    return duckdb.Error
+
+
+def is_out_of_room(error: Exception) -> bool:
+    """Whether a query failed for want of memory or disk, and not for what is in a row."""
+    import duckdb
+
+    return isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException))
+
+
+@contextlib.contextmanager
+def registered(connection: Database, name: str, table: pa.Table) -> Iterator[None]:
     """An Arrow table under a name that SQL can use."""
     connection.register(name, table)
     try:
@@ -86,7 +140,7 @@ def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
         connection.unregister(name)
 
 
-def select(connection: duckdb.DuckDBPyConnection, table: pa.Table, items: Sequence[str]) -> pa.Table:
+def select(connection: Database, table: pa.Table, items: Sequence[str]) -> pa.Table:
     """Row-local SQL expressions over a table, in its row order; columns are named ``0``, ``1``, …
 
     Raises:

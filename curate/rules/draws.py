@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.dataset.uid import halves
+from curate.dataset.uid import usable_halves
 
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -27,8 +27,8 @@ def salt_of(rule: str, seed: int) -> int:
 
 
 def words_of(uids: pa.Array | pa.ChunkedArray, salt: int) -> Words:
-    """64 random bits of each uid, shape (n,)."""
-    pairs = halves(uids)
+    """64 random bits of each uid, shape (n,); all that are no uid have the same."""
+    pairs = usable_halves(uids)
     return _mixed(_mixed(pairs["f0"] ^ np.uint64(salt)) ^ pairs["f1"])
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
-from curate.rules.database import registered
+from curate.rules.database import Database, registered
 from curate.rules.expressions import Expression
 from curate.rules.keys import key_sql
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
@@ -33,7 +32,7 @@ class KeyTable:
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        connection: Database,
         name: str,
         keys: Sequence[Expression],
         highest: Expression | None,
@@ -127,13 +126,13 @@ class Dedup(Dropping):
 
     kind = "dedup"
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Stores the keys, then writes the file of losers."""
         return _DedupLearner(self, connection, files)
 
 
 class _DedupLearner(Learner):
-    def __init__(self, rule: Dedup, connection: duckdb.DuckDBPyConnection, files: RuleFiles) -> None:
+    def __init__(self, rule: Dedup, connection: Database, files: RuleFiles) -> None:
         self.files = files
         self.table = KeyTable(connection, f"keys_{files.number:02d}", rule.keys, rule.best)
 

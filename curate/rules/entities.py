@@ -13,6 +13,7 @@ from curate.errors import UserError
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
 from curate.rules.members import lines_of
+from curate.rules.pool import Uids
 from curate.rules.wordnet import WordNet
 
 _REMEMBERED = 1_000_000
@@ -34,6 +35,7 @@ class Entities(Compiled):
 
     kind = "entities"
     any_order = True
+    judges_uids = Uids.RAW
 
     def check_files(self) -> None:
         """Reads the list."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -19,11 +18,11 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.reasons import FilterReason
 from curate.rules.compiling import compile_rule
-from curate.rules.database import one_line
+from curate.rules.database import Database, is_out_of_room, one_line, sql_error
 from curate.rules.expressions import Checker, evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Copies, Mask, Truth, copies, reached
-from curate.rules.pool import Batch, Pool, UidAt
+from curate.rules.pool import Batch, Pool, UidAt, Uids
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,10 @@ class Program:
             e for r in self.rules if rules is None or r.name in rules for e in r.expressions[: r.judged]
         )
         return sorted({c for e in judged for c in e.columns})
+
+    def uids(self, rules: Collection[str] | None = None) -> Uids:
+        """The form of uids that judging needs, by all rules or by some."""
+        return max((r.judges_uids for r in self.rules if rules is None or r.name in rules), default=Uids.RAW)
 
     def all_columns(self) -> list[str]:
         """Every column that any rule reads, sorted."""
@@ -99,7 +102,7 @@ def _parted(rules: Sequence[Compiled]) -> Iterator[list[Compiled]]:
 
 
 def compile_experiment(
-    name: str, experiment: Experiment, columns: dict[str, Column], connection: duckdb.DuckDBPyConnection
+    name: str, experiment: Experiment, columns: dict[str, Column], connection: Database
 ) -> Program:
     """Check every rule of an experiment against the columns of a pool.
 
@@ -151,7 +154,7 @@ def refuse_twins(columns: Iterable[str], place: str) -> None:
 def learn(
     program: Program,
     pool: Pool,
-    connection: duckdb.DuckDBPyConnection,
+    connection: Database,
     scratch: Path,
     given: Mapping[str, Learned] | None = None,
 ) -> tuple[dict[str, Learned], list[FileRef]]:
@@ -180,7 +183,7 @@ def _one_pass(
     rules: Sequence[Compiled],
     pool: Pool,
     learned: dict[str, Learned],
-    connection: duckdb.DuckDBPyConnection,
+    connection: Database,
     scratch: Path,
 ) -> list[FileRef]:
     numbers = {rule.name: number for number, rule in enumerate(program.rules)}
@@ -196,8 +199,9 @@ def _one_pass(
             mine.append((rule, rule.learner(connection, scratch, files)))
     before = {name for scope, _ in looks for part in scope for name in rule_names(part)}
     columns = sorted(set(program.columns(before)).union(*(r.columns for r in rules)))
-    # Without a column a table has no rows.
-    uids = not columns or bool(before) or any(rule.learns_uids for rule in rules)
+    uids = max(rule.learns_uids for rule in rules)
+    if before:
+        uids = max(uids, program.uids(before))
     lengths: dict[str, int] = {}
     with Judge(program, pool, learned, connection, before) as judge:
         for batch in pool.scan(columns, uids=uids):
@@ -208,7 +212,7 @@ def _one_pass(
                 for rule, learner in learners:
                     try:
                         learner.add(batch, left)
-                    except duckdb.Error as error:
+                    except sql_error() as error:
                         raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
 
     uid_at = UidAt(pool, lengths)
@@ -260,7 +264,7 @@ class Judge:
         program: Program,
         pool: Pool,
         learned: Mapping[str, Learned],
-        connection: duckdb.DuckDBPyConnection,
+        connection: Database,
         only: Collection[str] | None = None,
     ) -> None:
         self.program, self.pool, self.learned, self.connection = program, pool, learned, connection
@@ -283,12 +287,12 @@ class Judge:
         self._stack.close()
 
     def all_batches(self, also: Collection[str] = ()) -> Iterator[tuple[Batch, Judged]]:
-        """Every batch of the pool, in order, with the verdicts on all of its rows.
+        """Every batch of the pool, in order, with the verdicts on all of its rows; uids in any form.
 
         Args:
             also: columns that a batch has beside those that are judged.
         """
-        for batch in self.pool.scan(sorted({*self.program.columns(), *also})):
+        for batch in self.pool.scan(sorted({*self.program.columns(), *also}), self.program.uids()):
             yield batch, self.judged(batch)
 
     def all_shards(self) -> Iterator[Judged]:
@@ -346,17 +350,17 @@ class Judge:
         wanted = [(e, rule) for rule in self.rules for e in rule.expressions[: rule.judged]]
         try:
             return evaluate(self.connection, batch.table, [expression for expression, _ in wanted])
-        except duckdb.Error:
+        except sql_error():
             for expression, rule in wanted:
                 try:
                     evaluate(self.connection, batch.table, [expression])
-                except duckdb.Error as error:
+                except sql_error() as error:
                     raise _failed(rule, batch.shards[0][0], batch.shards[-1][0], error) from None
             raise
 
 
-def _failed(rule: Compiled, first: str, last: str, error: duckdb.Error) -> Exception:
-    if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
+def _failed(rule: Compiled, first: str, last: str, error: Exception) -> Exception:
+    if is_out_of_room(error):
         return error
     shards = f"shard {first}" if first == last else f"shards {first} to {last}"
     return UserError(

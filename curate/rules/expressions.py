@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.samples import Column, need
 from curate.errors import UserError
-from curate.rules.database import one_line, registered, select
+from curate.rules.database import Database, one_line, registered, select, sql_error
 
 Want = Literal["condition", "number", "key"]
 
@@ -54,11 +53,26 @@ _NOT_CONSTANT = {"age", "current_localtime", "current_localtimestamp", "json_ser
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 _COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*")
+_PLAIN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+|similarity|width|height")
+_KEYWORDS = {"grouping_id", "pivot_longer", "pivot_wider", "try_cast"}
+"""Names of that form that are none to SQL."""
+_PLAIN_COMPARISON = re.compile(r"(\w+) ?(>=|<=|>|<)( -| ?)(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 _SIGNS = {">=": "greater_equal", "<=": "less_equal", ">": "greater", "<": "less"}
-_PLAIN = {"FLOAT", "DOUBLE", *(f"{sign}{n}" for sign in ("", "U") for n in ("TINYINT", "SMALLINT"))} | {
-    f"{sign}{n}" for sign in ("", "U") for n in ("INTEGER", "BIGINT")
+_PLAIN = {
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.int8(): "TINYINT",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.uint8(): "UTINYINT",
+    pa.uint16(): "USMALLINT",
+    pa.uint32(): "UINTEGER",
+    pa.uint64(): "UBIGINT",
 }
-"""Numbers that need no SQL to become DOUBLE."""
+"""Numbers that need no SQL to become DOUBLE, and DuckDB's names of them."""
+_EXACT_DIGITS = {pa.float32(): 7, pa.float64(): 15}
+"""Decimal numbers of so many digits are rounded once, whoever reads them."""
 _UNSIGNED = tuple(f"U{name}" for name in _NUMBERS[:5])
 
 
@@ -89,7 +103,7 @@ class Expression:
 class Checker:
     """Checks expressions against the columns of a pool."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column]) -> None:
+    def __init__(self, connection: Database, columns: dict[str, Column]) -> None:
         self.connection = connection
         self.columns = columns
 
@@ -105,6 +119,9 @@ class Checker:
             UserError: syntax, unknown column or function, wrong type, or something that looks
                 beyond its own row or is not the same at every run.
         """
+        plain = self._plain(text, place, want)
+        if plain is not None:
+            return plain
         tree = self._parse(text, place)
         used = _Used()
         self._walk(tree, used, place, trail=())
@@ -121,24 +138,42 @@ class Checker:
             raise UserError(f"{place}: '{_short(text)}' is {_described(kind)}, not a number")
         if want == "key" and not names:
             raise UserError(f"{place}: '{_short(text)}' reads no column: every row would have the same key")
-        sql = f"CAST(({text}\n) AS DOUBLE)" if want == "number" else text
+        sql = _double(text) if want == "number" else text
         short: Short | None = None
-        if want == "number" and _is_ref(tree) and len(tree["column_names"]) == 1 and kind in _PLAIN:
+        if want == "number" and _is_ref(tree) and len(tree["column_names"]) == 1 and kind in _PLAIN.values():
             short = _as_doubles
         elif want == "condition" and (found := _COMPARISON.fullmatch(text)) and len(names) == 1:
             short = self._comparison(self.columns[names[0]], found[2], found[3])
         return Expression(sql, text, place, tuple(names), kind, short)
 
+    def _plain(self, text: str, place: str, want: Want) -> Expression | None:
+        """A number that is a column, or the comparison of a column with a number.
+
+        What that means is clear without DuckDB, which takes its time to start. None: it has to be asked.
+        """
+        compared = _PLAIN_COMPARISON.fullmatch(text) if want == "condition" else None
+        name = compared[1] if compared else text
+        if name not in self.columns or name in _KEYWORDS or not _PLAIN_NAME.fullmatch(name):
+            return None
+        kind = scan_type(self.columns[name].type)
+        if want == "number" and kind in _PLAIN:
+            return Expression(_double(text), text, place, (name,), _PLAIN[kind], _as_doubles)
+        bound = _bound(kind, compared[3].lstrip() + compared[4]) if compared else None
+        if compared is None or bound is None:
+            return None
+        short = functools.partial(_compared, _SIGNS[compared[2]], bound)
+        return Expression(text, text, place, (name,), "BOOLEAN", short)
+
     def _comparison(self, column: Column, sign: str, number: str) -> Short | None:
         """The comparison of a column with a number, as DuckDB does it: in the type of the column."""
         kind = scan_type(column.type)
-        name = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}.get(kind)
-        if name is None:
-            if not pa.types.is_integer(kind) or kind == pa.uint64() or not number.lstrip("-").isdigit():
+        bound = _bound(kind, number)
+        if bound is None:
+            if kind not in _EXACT_DIGITS:
                 return None
-            kind, name = pa.int64(), "BIGINT"
-        ((value,),) = self.connection.execute(f"SELECT CAST({number} AS {name})").fetchall()
-        return functools.partial(_compared, _SIGNS[sign], pa.scalar(value, kind))
+            ((value,),) = self.connection.execute(f"SELECT CAST({number} AS {_PLAIN[kind]})").fetchall()
+            bound = pa.scalar(value, kind)
+        return functools.partial(_compared, _SIGNS[sign], bound)
 
     def _parse(self, text: str, place: str) -> Any:
         """The syntax tree of exactly one expression."""
@@ -221,7 +256,7 @@ class Checker:
             with registered(self.connection, "samples", nulls):
                 self.connection.execute(f"SELECT ({text}\n) AS value FROM samples").fetchall()
                 rows = self.connection.execute(f"DESCRIBE SELECT ({text}\n) AS value FROM samples").fetchall()
-        except duckdb.Error as error:
+        except sql_error() as error:
             raise UserError(f"{place}: '{_short(text)}': {one_line(error)}") from None
         return str(rows[0][1])
 
@@ -230,11 +265,7 @@ class Checker:
 def _functions() -> dict[str, frozenset[str]]:
     """Function name → scalar, macro, aggregate, window, table, pragma, changing."""
     found: dict[str, set[str]] = {}
-    with duckdb.connect(":memory:") as connection:
-        rows = connection.execute(
-            "SELECT DISTINCT lower(function_name), function_type, stability FROM duckdb_functions()"
-        ).fetchall()
-    for name, kind, stability in rows:
+    for name, kind, stability in _of_functions("lower(function_name), function_type, stability", ""):
         fixed = kind != "scalar" or stability == "CONSISTENT"
         found.setdefault(name, set()).add(kind if fixed else "changing")
     return {name: frozenset(kinds) for name, kinds in found.items()}
@@ -244,14 +275,18 @@ def _functions() -> dict[str, frozenset[str]]:
 def _macros() -> dict[str, tuple[tuple[frozenset[str], str], ...]]:
     """Macro name → for each of its forms the parameters and the expression it stands for."""
     found: dict[str, tuple[tuple[frozenset[str], str], ...]] = {}
-    with duckdb.connect(":memory:") as connection:
-        rows = connection.execute(
-            "SELECT DISTINCT lower(function_name), parameters, macro_definition FROM duckdb_functions() "
-            "WHERE function_type = 'macro' ORDER BY ALL"
-        ).fetchall()
-    for name, parameters, definition in rows:
+    about = "lower(function_name), parameters, macro_definition"
+    for name, parameters, definition in _of_functions(about, "WHERE function_type = 'macro' ORDER BY ALL"):
         found[name] = (*found.get(name, ()), (frozenset(parameters), definition))
     return found
+
+
+def _of_functions(about: str, which: str) -> list[Any]:
+    """What DuckDB says about functions; not asked for by expressions that are plain."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        return connection.execute(f"SELECT DISTINCT {about} FROM duckdb_functions() {which}").fetchall()
 
 
 class _Used:
@@ -262,7 +297,7 @@ class _Used:
 
 
 def evaluate(
-    connection: duckdb.DuckDBPyConnection, table: pa.Table, expressions: Sequence[Expression]
+    connection: Database, table: pa.Table, expressions: Sequence[Expression]
 ) -> dict[str, pa.ChunkedArray]:
     """SQL → values of row-local expressions over a table, in its row order; equal ones only once.
 
@@ -280,6 +315,19 @@ def evaluate(
     if asked:
         found |= zip(asked, select(connection, table, asked).columns, strict=True)
     return found
+
+
+def _double(text: str) -> str:
+    return f"CAST(({text}\n) AS DOUBLE)"
+
+
+def _bound(kind: pa.DataType, number: str) -> pa.Scalar | None:
+    """A decimal number as a value to compare a column of this type with; None: not without SQL."""
+    if pa.types.is_integer(kind) and kind != pa.uint64() and "." not in number:
+        return pa.scalar(int(number), pa.int64())
+    if len(number.lstrip("-").replace(".", "")) <= _EXACT_DIGITS.get(kind, 0):
+        return pa.scalar(float(number), kind)
+    return None
 
 
 def _as_doubles(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ from typing import Any
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, base_files, columns_of
+from curate.dataset.samples import BASES, Column, base_family, columns_of, files_by_shard
 from curate.dataset.selections import SUBSET
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
@@ -45,7 +45,8 @@ class Families:
 
     def shards(self) -> list[str]:
         """Names of the shards whose samples are known, in order."""
-        return list(base_files(self.store.workspace))
+        base = base_family(self.store.workspace)
+        return list(files_by_shard(base, self.of(BASES[base])))
 
     def columns(
         self, workspace: Workspace, shard: str, models: tuple[str, ...], scorers: tuple[str, ...]
@@ -59,7 +60,7 @@ class Families:
         return columns
 
     def _there(self, stage: str) -> bool:
-        if self.of(stage):
+        if stage in self._outputs or self.store.has_outputs(stage):
             return True
         self.absent.append(stage)
         return False

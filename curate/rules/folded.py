@@ -13,51 +13,61 @@ import hashlib
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.ipc
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.samples import BASES, base_family, family_path
+from curate.dataset.uid import packed
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
+from curate.rules.column_file import FEW, ColumnWriter, Part, column_parts
 from curate.rules.expressions import scan_type
-from curate.rules.pool import BATCH_ROWS, Batch, Pool
+from curate.rules.pool import Batch, Pool, Uids
+
+_FORMAT = 2
+_RAW = "uid\0raw"
+"""Stands for the uid as ``HALVES``."""
 
 
 class FoldedPool(Pool):
     """The samples of all shards; ``scan`` reads files of whole columns, which it makes when they are missing.
 
-    Disk: 36 bytes a row for the uid, and what the columns that rules name take uncompressed. Memory:
-    that of a batch; pages of a file are given back when a batch is done.
+    A file has the batches of a scan; with each stands how many rows of it are of which shard.
+
+    Texts of which there are few, as languages, are written as numbers and a dictionary.
+
+    Disk: 16 bytes a row for the uid, 36 more when rules want it as text, and what the columns that rules
+    name take uncompressed. Memory: that of a batch; pages of a file are given back when a batch is done.
     """
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
-        """All shards in order, in batches of at least ``batch_rows`` rows.
+    def scan(self, names: Sequence[str], uids: Uids = Uids.TEXT) -> Iterator[Batch]:
+        """All shards in order, in batches.
 
         Raises:
             DataError: as ``Pool.scan``, when a column is read for the first time.
         """
         if not self.shards:
             return
-        wanted = list(dict.fromkeys(["uid", *names]))
-        paths = self._files(wanted)
-        self._fold([name for name in wanted if not self.workspace.exists(paths[name])], paths)
+        raw = uids is not Uids.TEXT and "uid" not in names
+        wanted = list(dict.fromkeys(names if names and uids is Uids.NONE else ["uid", *names]))
+        files = {name: _RAW if name == "uid" and raw else name for name in wanted}
+        paths = self._files(list(files.values()))
+        self._fold([name for name in files.values() if not self.workspace.exists(paths[name])], paths)
         with ExitStack() as stack:
-            files = [stack.enter_context(_opened(self.workspace, paths[name])) for name in wanted]
-            held: list[pa.RecordBatch] = []
-            shards: list[tuple[str, int]] = []
-            for number, shard in enumerate(self.shards):
-                held.append(pa.record_batch([file.batch(number) for file in files], names=wanted))
-                shards.append((shard, held[-1].num_rows))
-                last = number == len(self.shards) - 1
-                if last or sum(rows for _, rows in shards) >= batch_rows:
-                    yield Batch(pa.Table.from_batches(held), tuple(shards))
-                    held, shards = [], []
-                    for file in files:
-                        file.release()
+            mapped = [stack.enter_context(_opened(self.workspace, paths[file])) for file in files.values()]
+            shards = iter(self.shards)
+            for parts in zip(*mapped, strict=True):
+                rows = parts[0].rows
+                yield Batch(
+                    pa.table([part.values for part in parts], names=wanted),
+                    tuple(zip(islice(shards, len(rows)), rows, strict=True)),
+                )
+                for file in mapped:
+                    file.release()
 
     def _files(self, names: Sequence[str]) -> dict[str, str]:
         """Name → path of the file that holds the column as it is now."""
@@ -65,17 +75,19 @@ class FoldedPool(Pool):
         keys = {base: self._digest(base, "")}
         paths = {}
         for name in names:
-            column = self.columns[name]
-            if column.family not in keys:
+            family, stored = (
+                (base, _RAW) if name == _RAW else (self.columns[name].family, self.columns[name].stored)
+            )
+            if family not in keys:
                 # Its rows are those of the base: when they change, so does every column.
-                keys[column.family] = self._digest(column.family, keys[base])
-            paths[name] = layout.folded_column(column.family, column.stored, keys[column.family])
+                keys[family] = self._digest(family, keys[base])
+            paths[name] = layout.folded_column(family, stored, keys[family])
         return paths
 
     def _digest(self, family: str, base: str) -> str:
         stage = BASES.get(family) or next(c.stage for c in self.columns.values() if c.family == family)
         refs = RecordStore(self.workspace).outputs(stage)
-        hasher = hashlib.blake2b(base.encode(), digest_size=8)
+        hasher = hashlib.blake2b(f"{base}\0{_FORMAT}\0{self.batch_rows}\n".encode(), digest_size=8)
         for shard in self.shards:
             path = family_path(family, shard)
             hasher.update(f"{path}\0{refs[path].digest}\n".encode())
@@ -85,18 +97,21 @@ class FoldedPool(Pool):
         """Write the columns that are missing, all in one pass over their tables."""
         if not names:
             return
-        schemas = {name: pa.schema([(name, _plain(self.columns[name].type))]) for name in names}
         with ExitStack() as stack:
             writers = {}
-            for name, schema in schemas.items():
+            for name in names:
                 self._remove_older(paths[name])
+                # Rules want uids as plain strings, also those of a small pool.
+                few = FEW if name != "uid" else -1
                 temporary = stack.enter_context(self.workspace.writing(paths[name]))
-                stream = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-                writers[name] = stack.enter_context(pa.ipc.new_file(stream, schema))
-            for _, table in self._parts(names, uids=True):
-                for name, schema in schemas.items():
-                    values = table[name].cast(schema.field(0).type).combine_chunks()
-                    writers[name].write_batch(pa.record_batch([values], schema=schema))
+                writers[name] = stack.enter_context(contextlib.closing(ColumnWriter(temporary, few)))
+            for batch in super().scan([name for name in names if name != _RAW]):
+                rows = [rows for _, rows in batch.shards]
+                for name, writer in writers.items():
+                    if name == _RAW:
+                        writer.add(pa.chunked_array([packed(batch.table["uid"])]), rows)
+                    else:
+                        writer.add(batch.table[name].cast(_plain(self.columns[name].type)), rows)
 
     def _remove_older(self, path: str) -> None:
         """The same column as it was when its tables were others."""
@@ -107,19 +122,18 @@ class FoldedPool(Pool):
 
 
 class _Mapped:
-    """One column: a batch for every shard."""
+    """One column."""
 
     def __init__(self, local: Path, place: str) -> None:
         with local.open("rb") as stream:
             self._memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            self._batches = pa.ipc.open_file(pa.py_buffer(self._memory))
+            self._parts = column_parts(pa.py_buffer(self._memory))
         except pa.ArrowException as error:
             raise DataError(f"{place}: cannot be read ({error}); remove it, it is made again") from None
 
-    def batch(self, number: int) -> pa.Array:
-        """The column of one shard; its memory is the file's."""
-        return self._batches.get_batch(number).column(0)
+    def __iter__(self) -> Iterator[Part]:
+        return self._parts
 
     def release(self) -> None:
         """Give back the pages that were read; who reads on gets them again."""

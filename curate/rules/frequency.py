@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, ref_of
-from curate.rules.database import registered, select
+from curate.rules.database import Database, registered, select
 from curate.rules.keys import looked_up
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt
+from curate.rules.pool import Batch, UidAt, Uids
 
 SCHEMA = pa.schema([("key", pa.string()), ("count", pa.int64())])
 _GROUP_ROWS = 65_536
@@ -35,14 +34,15 @@ class Frequency(Compiled):
 
     kind = "frequency"
     any_order = True
-    learns_uids = False
+    learns_uids = Uids.NONE
+    judges_uids = Uids.RAW
 
     @property
     def learns(self) -> bool:
         """The counts."""
         return True
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Counts in DuckDB, which spills."""
         return _FrequencyLearner(self, connection, files)
 
@@ -69,7 +69,7 @@ class Frequency(Compiled):
 
 
 class _FrequencyLearner(Learner):
-    def __init__(self, rule: Frequency, connection: duckdb.DuckDBPyConnection, files: RuleFiles) -> None:
+    def __init__(self, rule: Frequency, connection: Database, files: RuleFiles) -> None:
         self.rule, self.connection, self.files = rule, connection, files
         self.table = f"values_{files.number:02d}"
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {self.table} (key VARCHAR)")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.rules.cuts import Floats, rows_of_fraction
-from curate.rules.database import registered, select
+from curate.rules.database import Database, registered, select
 from curate.rules.expressions import Expression
 from curate.rules.keys import looked_up
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
@@ -65,7 +64,7 @@ class Grouped(Compiled):
     def allotted(self, smallest: int) -> Callable[[int], int]:
         """How many rows of a group of so many pass, given how many the smallest group has."""
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Stores group, number and uid of every row in DuckDB, which spills."""
         return _GroupLearner(self, connection, files)
 
@@ -156,7 +155,7 @@ class Equal(Grouped):
 
 
 class _GroupLearner(Learner):
-    def __init__(self, rule: Grouped, connection: duckdb.DuckDBPyConnection, files: RuleFiles) -> None:
+    def __init__(self, rule: Grouped, connection: Database, files: RuleFiles) -> None:
         self.rule, self.connection, self.files = rule, connection, files
         self.table = f"groups_{files.number:02d}"
         connection.execute(

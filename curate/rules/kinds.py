@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import duckdb
 import pyarrow as pa
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
+from curate.rules.database import Database
 from curate.rules.expressions import Expression
 from curate.rules.logic import Copies, Mask, Truth
-from curate.rules.pool import Batch, UidAt
+from curate.rules.pool import Batch, UidAt, Uids
 
 Learned = Mapping[str, Any]
 """What a rule learned, as JSON values."""
@@ -34,7 +34,7 @@ class Rows:
 
     Attributes:
         values: its evaluated expressions, as many as it has to judge.
-        uids: ascending, but for rules that take rows in any order.
+        uids: ascending, but for rules that take rows in any order; in the form that the rules ask for.
         shared: what rules have worked out of these rows that others want, too.
     """
 
@@ -132,7 +132,7 @@ class Compiled(ABC):
         portable: what it learned says something about rows of another pool.
         vectors: alias and modality of the stored embeddings that it reads.
         any_order: rows may come in any order, to learn it and to judge them.
-        learns_uids: it has to see uids to learn.
+        learns_uids, judges_uids: in which form it has to see uids, to learn and to judge.
         holds_rows: while it learns it has something of every row in memory; such rules learn by themselves.
     """
 
@@ -145,7 +145,8 @@ class Compiled(ABC):
     kind: ClassVar[str]
     portable: ClassVar[bool] = True
     any_order: ClassVar[bool] = False
-    learns_uids: ClassVar[bool] = True
+    learns_uids: ClassVar[Uids] = Uids.TEXT
+    judges_uids: ClassVar[Uids] = Uids.TEXT
     holds_rows: ClassVar[bool] = False
 
     @property
@@ -167,7 +168,7 @@ class Compiled(ABC):
         """Raises UserError when a file that the rule names cannot be used."""
         return
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Only of rules that learn."""
         raise TypeError(f"{self.kind} learns nothing")
 

@@ -17,6 +17,7 @@ from curate.errors import UserError
 from curate.rules.expressions import Expression
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
+from curate.rules.pool import Uids
 
 Member = Callable[[pa.ChunkedArray], Mask]
 """Which values are listed, bool, shape (n,); False for NULL."""
@@ -35,6 +36,7 @@ class Members(Compiled):
     inside: bool
 
     any_order = True
+    judges_uids = Uids.RAW
 
     @property
     def kind(self) -> str:  # type: ignore[override]

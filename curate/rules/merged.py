@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import duckdb
-
 from curate.config.filters import Experiment, Keep, rule_names
 from curate.dataset.samples import Column
+from curate.rules.database import Database
 from curate.rules.experiment import Program, compile_checked, refuse_twins
 from curate.rules.expressions import Checker, Expression, Want
 from curate.rules.kinds import Compiled
@@ -54,7 +53,7 @@ def compile_merged(
     name: str,
     members: Sequence[Member],
     columns: dict[str, Column],
-    connection: duckdb.DuckDBPyConnection,
+    connection: Database,
 ) -> Merged:
     """Check every rule of every experiment against the columns of a pool.
 
@@ -133,7 +132,7 @@ def _renamed(keep: Keep, name_of: Callable[[str], str]) -> Keep:
 class _Remembering(Checker):
     """Checks an expression once, wherever it stands."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, columns: dict[str, Column]) -> None:
+    def __init__(self, connection: Database, columns: dict[str, Column]) -> None:
         super().__init__(connection, columns)
         self._checked: dict[tuple[str, Want], Expression] = {}
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from curate.dataset.workspace import FileRef
 from curate.rules.cuts import Floats
-from curate.rules.database import select
+from curate.rules.database import Database, select
 from curate.rules.duplicates import SCHEMA, Dropping
 from curate.rules.hamming import Hashes, Places, survivors
 from curate.rules.kinds import Learner, RuleFiles, rest
@@ -36,15 +35,13 @@ class Near(Dropping):
     kind = "near"
     holds_rows = True
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Hash and rank of every row in memory, its uid on disk."""
         return _NearLearner(self, connection, scratch / f"uids_{files.number}", files)
 
 
 class _NearLearner(Learner):
-    def __init__(
-        self, rule: Near, connection: duckdb.DuckDBPyConnection, path: Path, files: RuleFiles
-    ) -> None:
+    def __init__(self, rule: Near, connection: Database, path: Path, files: RuleFiles) -> None:
         self.rule, self.connection, self.files = rule, connection, files
         self.uids = UidSpool(path)
         self.hashes: list[Hashes] = []

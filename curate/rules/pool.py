@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +22,17 @@ from curate.rules.expressions import scan_type
 
 BATCH_ROWS = 131_072
 """Rows that one query looks at: a query costs as much as a few ten thousand rows."""
+
+
+class Uids(IntEnum):
+    """In which form a scan gives uids; who can use one can use those behind it."""
+
+    NONE = 0
+    """Not at all, where that is possible; a table without any other column has them."""
+    RAW = 1
+    """What costs least, unchecked; ``curate.dataset.uid.usable_halves`` reads it."""
+    TEXT = 2
+    """As strings of 32 hex digits."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,13 @@ class Pool:
     Attributes:
         shards: names, in order of their uids.
         columns: every column there is, by its public name.
+        batch_rows: a batch of a scan has at least as many, but for the last one.
     """
 
     workspace: Workspace
     shards: tuple[str, ...]
     columns: dict[str, Column]
+    batch_rows: int = field(default=BATCH_ROWS, kw_only=True)
 
     ordered: ClassVar[bool] = True
     """Whether ``scan`` gives the rows in uid order."""
@@ -62,7 +76,7 @@ class Pool:
     readers: ClassVar[int] = 2
     """Threads that read shards while one is judged; at most twice as many are in memory."""
 
-    def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
+    def read(self, shard: str, names: Sequence[str], uids: Uids = Uids.TEXT) -> pa.Table:
         """The named columns of one shard, ``uid`` first, NaN turned into NULL.
 
         Raises:
@@ -73,11 +87,11 @@ class Pool:
         _check_order(self.workspace, shard, self.columns["uid"], parts["uid"])
         return pa.table(parts)
 
-    def scan(self, names: Sequence[str], batch_rows: int = BATCH_ROWS, uids: bool = True) -> Iterator[Batch]:
-        """All shards in order, in batches of at least ``batch_rows`` rows, read a few shards ahead.
+    def scan(self, names: Sequence[str], uids: Uids = Uids.TEXT) -> Iterator[Batch]:
+        """All shards in order, in batches, read a few shards ahead.
 
         Args:
-            uids: without, a pool whose uids take time to read may leave them out.
+            uids: the form that is wanted; where it makes no difference they are strings.
 
         Raises:
             DataError: as ``read``, or a shard begins before the one before it ends.
@@ -87,13 +101,13 @@ class Pool:
         for shard, table in self._parts(names, uids):
             held.append((shard, table))
             rows += table.num_rows
-            if rows >= batch_rows:
+            if rows >= self.batch_rows:
                 yield _batch(held)
                 held, rows = [], 0
         if held:
             yield _batch(held)
 
-    def _parts(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+    def _parts(self, names: Sequence[str], uids: Uids) -> Iterator[tuple[str, pa.Table]]:
         """Every shard and its rows, in order."""
         last = ""
         for shard, table in self._ahead(names, uids):
@@ -108,7 +122,7 @@ class Pool:
                 last = table["uid"][-1].as_py()
             yield shard, table
 
-    def _ahead(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+    def _ahead(self, names: Sequence[str], uids: Uids) -> Iterator[tuple[str, pa.Table]]:
         executor = ThreadPoolExecutor(self.readers, thread_name_prefix="filter-read")
         waiting: deque[tuple[str, Future[pa.Table]]] = deque()
         try:
@@ -156,9 +170,12 @@ def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.Chun
 
 
 def doubles(values: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A nullable DOUBLE column as float64 of shape (n,), NaN where there is no value."""
+    """A nullable DOUBLE column as float64 of shape (n,), NaN where there is no value; not to be changed."""
     numbers = values.cast(pa.float64())
-    return np.asarray(numbers.fill_null(float("nan")) if numbers.null_count else numbers, dtype=np.float64)
+    if numbers.null_count:
+        numbers = numbers.fill_null(float("nan"))
+    # Of a single chunk there is no copy.
+    return np.asarray(numbers.chunk(0) if numbers.num_chunks == 1 else numbers, dtype=np.float64)
 
 
 class UidAt:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +17,7 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.rules.caps import Counts, hard_cap, soft_cap
 from curate.rules.cuts import Floats
-from curate.rules.database import select
+from curate.rules.database import Database, select
 from curate.rules.draws import Words, words_of
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
@@ -54,7 +53,7 @@ class Repeated(Compiled):
     def drawn(self, scores: Floats, words: Words, draws: int) -> Counts:
         """How often each row is drawn."""
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Score and 64 random bits of every row in memory, its uid on disk."""
         return _DrawLearner(self, connection, scratch / f"uids_{files.number}", files)
 
@@ -112,9 +111,7 @@ class HardCap(Repeated):
 
 
 class _DrawLearner(Learner):
-    def __init__(
-        self, rule: Repeated, connection: duckdb.DuckDBPyConnection, path: Path, files: RuleFiles
-    ) -> None:
+    def __init__(self, rule: Repeated, connection: Database, path: Path, files: RuleFiles) -> None:
         self.rule, self.connection, self.files = rule, connection, files
         self.uids = UidSpool(path)
         self.scores: list[Floats] = []

@@ -10,19 +10,19 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.config.filters import ScoreRule
+from curate.dataset.uid import halves, usable_halves
 from curate.dataset.workspace import FileRef
 from curate.rules.cuts import Cut, Floats, Spool, rows_of_fraction
+from curate.rules.database import Database
 from curate.rules.draws import uniforms, words_of
 from curate.rules.expressions import evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, doubles
+from curate.rules.pool import Batch, UidAt, Uids, doubles
 
 
 class Seen(NamedTuple):
@@ -50,7 +50,8 @@ class Ranking(Compiled):
     """A rule that looks up rows in a ranking. Rules of one ranking need but one look at the pool."""
 
     any_order = True
-    learns_uids = False
+    learns_uids = Uids.NONE
+    judges_uids = Uids.RAW
 
     @property
     @abstractmethod
@@ -69,7 +70,7 @@ class Ranking(Compiled):
     def facts(self, seen: Seen, places: Places, uid_at: UidAt) -> dict[str, Any]:
         """What it learns from the rows there."""
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Spools the numbers, 8 bytes a row."""
         return _RankLearner(self, connection, scratch / f"ranks_{files.number}")
 
@@ -79,7 +80,7 @@ class Ranking(Compiled):
 
 
 class _RankLearner(Learner):
-    def __init__(self, rule: Ranking, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    def __init__(self, rule: Ranking, connection: Database, path: Path) -> None:
         self.rules, self.connection = [rule], connection
         self.spool = Spool(path, lowest=rule.ranking[0] == "low")
         self.rows = self.pool = 0
@@ -261,8 +262,13 @@ class Ranked(Ranking):
             passed = numbers < cut if self.lowest else numbers > cut
             equal = np.flatnonzero(numbers == cut)
             if len(equal):
-                before = pc.less_equal(rows.uids.take(pa.array(equal)), learned["uid"])
-                passed[equal] = np.asarray(before).astype(bool)
+                mine, last = (
+                    usable_halves(rows.uids.take(pa.array(equal))),
+                    halves(pa.array([learned["uid"]])),
+                )
+                passed[equal] = (mine["f0"] < last["f0"]) | (
+                    (mine["f0"] == last["f0"]) & (mine["f1"] <= last["f1"])
+                )
             return Verdict(Truth(passed, ~passed & ~missing))
 
         return Judging(judge)
@@ -307,7 +313,7 @@ class Sample(Ranked):
     salt: int
 
     kind = "sample"
-    learns_uids = True
+    learns_uids = Uids.RAW
 
     @property
     def ranking(self) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -23,7 +22,7 @@ import pyarrow as pa
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
-from curate.rules.database import select
+from curate.rules.database import Database, select
 from curate.rules.duplicates import SCHEMA, Dropping
 from curate.rules.kinds import Learner, RuleFiles
 from curate.rules.logic import Mask
@@ -54,7 +53,7 @@ class SemDedup(Dropping):
         """The embeddings that are compared."""
         return ((self.model, self.modality),)
 
-    def learner(self, connection: duckdb.DuckDBPyConnection, scratch: Path, files: RuleFiles) -> Learner:
+    def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Copies the vectors to scratch files, by cluster."""
         folder = scratch / f"vectors_{files.number}"
         folder.mkdir()
@@ -62,9 +61,7 @@ class SemDedup(Dropping):
 
 
 class _VectorLearner(Learner):
-    def __init__(
-        self, rule: SemDedup, connection: duckdb.DuckDBPyConnection, folder: Path, files: RuleFiles
-    ) -> None:
+    def __init__(self, rule: SemDedup, connection: Database, folder: Path, files: RuleFiles) -> None:
         self.rule, self.connection, self.folder, self.files = rule, connection, folder, files
         self.uids = UidSpool(folder / "uids")
         self.rows = 0

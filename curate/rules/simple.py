@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from curate.dataset.selections import Selection
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Truth, truth_of
+from curate.rules.pool import Uids
 
 
 class Where(Compiled):
@@ -18,6 +19,7 @@ class Where(Compiled):
 
     kind = "where"
     any_order = True
+    judges_uids = Uids.RAW
 
     def opened(self, learned: Learned, files: RuleFiles) -> Judging:
         """Pass and fail as SQL says; NULL is missing."""

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from curate.rules.database import registered
+from curate.rules.database import Database, registered
 from curate.rules.experiment import Program
-from curate.rules.pool import Pool
+from curate.rules.pool import Pool, Uids
 from curate.rules.tables import NO_UID
 
 _SHARD_ROWS = 65_536
@@ -33,19 +32,17 @@ class SortedPool(Pool):
     without_uid: int
     repeated: int
 
-    def read(self, shard: str, names: Sequence[str], uids: bool = True) -> pa.Table:
+    def read(self, shard: str, names: Sequence[str], uids: Uids = Uids.TEXT) -> pa.Table:
         """The named columns of one batch, ``uid`` first."""
         with pa.memory_map(str(self.path)) as source:
             batch = pa.ipc.open_file(source).get_batch(int(shard))
             return pa.table(batch).select(list(dict.fromkeys(["uid", *names])))
 
-    def _parts(self, names: Sequence[str], uids: bool) -> Iterator[tuple[str, pa.Table]]:
+    def _parts(self, names: Sequence[str], uids: Uids) -> Iterator[tuple[str, pa.Table]]:
         return ((shard, self.read(shard, names)) for shard in self.shards)
 
 
-def arranged(
-    pool: Pool, program: Program, also: Sequence[str], connection: duckdb.DuckDBPyConnection, scratch: Path
-) -> Pool:
+def arranged(pool: Pool, program: Program, also: Sequence[str], connection: Database, scratch: Path) -> Pool:
     """The pool as a program needs it: sorted when a rule asks for that and it is not.
 
     Args:
@@ -56,9 +53,7 @@ def arranged(
     return sorted_copy(pool, sorted({*program.all_columns(), *also}), connection, scratch)
 
 
-def sorted_copy(
-    pool: Pool, names: Sequence[str], connection: duckdb.DuckDBPyConnection, scratch: Path
-) -> SortedPool:
+def sorted_copy(pool: Pool, names: Sequence[str], connection: Database, scratch: Path) -> SortedPool:
     """The pool with these columns in uid order.
 
     Memory is DuckDB's limit; the rows are on scratch disk twice.

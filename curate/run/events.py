@@ -30,10 +30,8 @@ class EventLog:
     def emit(self, event: str, **fields: Any) -> None:
         """Write one event with its time; lines are flushed at once."""
         if self._stream is None:
-            self.workspace.fs.makedirs(self.workspace.full(layout.RUNS), exist_ok=True)
-            self._stream = self.workspace.fs.open(self.workspace.full(self.path), "wb")
+            self._stream = self.workspace.log(self.path)
         line = json.dumps({"time": utc_now(), "event": event, **fields}, ensure_ascii=False, default=str)
-        assert self._stream is not None
         self._stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
         if self.workspace.is_local:
             self._stream.flush()

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 QUIET_SECONDS = 15.0
 """Between two lines where there is no terminal."""
@@ -34,18 +28,7 @@ class StageProgress:
 
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
-            self.bar = Progress(
-                SpinnerColumn(),
-                TextColumn("[bold]{task.description:<22}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
+            self.bar = _bar(self.console)
             self.bar.start()
             self.task = self.bar.add_task(self.name, total=self.total, completed=self.done, rate="")
         return self
@@ -85,6 +68,31 @@ class StageProgress:
     def seconds_left(self) -> float:
         """By the pace of the units so far."""
         return self.seconds / max(self.done - self.first, 1) * (self.total - self.done)
+
+
+def _bar(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description:<22}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def rate_text(rate: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -79,7 +81,7 @@ def _spaces(text: Bytes) -> npt.NDArray[np.bool_]:
 
 def _mark_wide(text: Bytes, leads: npt.NDArray[np.int64], space: npt.NDArray[np.bool_]) -> None:
     """Mark the bytes of white space that is longer than a byte, given where it may begin."""
-    for code in _WIDE if len(leads) else ():
+    for code in _wide() if len(leads) else ():
         found = leads[leads <= len(text) - len(code)]
         for place, byte in enumerate(code):
             found = found[text[found + place] == byte]
@@ -87,5 +89,7 @@ def _mark_wide(text: Bytes, leads: npt.NDArray[np.int64], space: npt.NDArray[np.
             space[found + place] = True
 
 
-_WIDE = tuple(chr(c).encode() for c in range(128, 0x10000) if chr(c).isspace())
-"""UTF-8 of white space beyond ASCII; Python knows none beyond the first 65,536 characters."""
+@functools.cache
+def _wide() -> tuple[bytes, ...]:
+    """UTF-8 of white space beyond ASCII; Python knows none beyond the first 65,536 characters."""
+    return tuple(chr(c).encode() for c in range(128, 0x10000) if chr(c).isspace())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 from curate.dataset import layout, records
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.samples import columns_of, need, read_samples
-from curate.dataset.uid import from_halves, halves, is_uid, lower_bound, shard_of, uid_of
+from curate.dataset.uid import (
+    HALVES,
+    from_halves,
+    halves,
+    is_uid,
+    lower_bound,
+    packed,
+    shard_of,
+    uid_of,
+    usable_halves,
+)
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 
@@ -41,6 +52,54 @@ def test_halves_round_trip_and_keep_order(values: list[str]) -> None:
     pairs = [(int(v[:16], 16), int(v[16:], 16)) for v in sorted(values)]
     assert [tuple(int(x) for x in row) for row in packed] == pairs
     assert np.array_equal(np.sort(packed), packed)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(
+                uids, st.none(), st.text(max_size=40), uids.map(str.upper), uids.map(lambda u: u[:-1] + "ß")
+            ),
+            max_size=8,
+        ),
+        max_size=4,
+    ),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_no_uid_is_zeros(parts: list[list[str | None]], binary: bool, random: Random) -> None:
+    texts = pa.chunked_array(parts, pa.string())
+    given = texts.cast(pa.binary()) if binary else texts
+    expected = [
+        (int(v[:16], 16), int(v[16:], 16)) if v is not None and is_uid(v) else (0, 0)
+        for part in parts
+        for v in part
+    ]
+    assert usable_halves(given).tolist() == expected
+    rows = np.array([random.random() < 0.5 for _ in expected], bool)
+    chosen = [value for value, row in zip(expected, rows, strict=True) if row]
+    assert usable_halves(given, rows).tolist() == chosen
+    assert usable_halves(given.slice(1), rows[1:]).tolist() == (chosen[1:] if rows[:1].any() else chosen)
+
+
+@given(st.lists(uids, max_size=20), st.integers(0, 5))
+def test_packed_uids_are_read_like_text(values: list[str], start: int) -> None:
+    text = pa.array(values, pa.string())
+    stored = packed(text)
+    assert stored.type == HALVES
+    assert np.array_equal(halves(stored.slice(start)), halves(text.slice(start)))
+    rows = np.arange(len(stored.slice(start))) % 2 == 0
+    many = pa.chunked_array([stored.slice(start), stored])
+    expected = np.concatenate([halves(text.slice(start))[rows], halves(text)])
+    assert np.array_equal(usable_halves(many, np.concatenate([rows, np.ones(len(values), bool)])), expected)
+    assert np.array_equal(halves(many), np.concatenate([halves(text.slice(start)), halves(text)]))
+
+
+def test_halves_refuses_what_is_no_uid() -> None:
+    for wrong in (None, "g" * 32, "0" * 31, "aB" * 16, "é" * 16):
+        with pytest.raises(ValueError, match="not 32 hex digits"):
+            halves(pa.array(["0" * 32, wrong]))
+    assert halves(pa.array(["AB" * 16])).tolist() == halves(pa.array(["ab" * 16])).tolist()
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -216,7 +216,14 @@ def slowly(values: Sequence[Any], fates: Sequence[int], known: int, listed: int)
 def test_memory_is_bounded_and_batches_change_nothing(data: st.DataObject) -> None:
     text = st.sampled_from([*"abcdefghij", "", "a text that is too long", "another long text"])
     kind, value = data.draw(
-        st.sampled_from([(pa.string(), text), (pa.large_string(), text), (pa.int32(), st.integers(-3, 8))])
+        st.sampled_from(
+            [
+                (pa.string(), text),
+                (pa.large_string(), text),
+                (pa.dictionary(pa.int32(), pa.string()), text),
+                (pa.int32(), st.integers(-3, 8)),
+            ]
+        )
     )
     values = data.draw(st.lists(st.none() | value, max_size=60))
     fates = data.draw(st.lists(st.integers(0, 2), min_size=len(values), max_size=len(values)))

@@ -61,13 +61,14 @@ def test_the_cut_is_the_kth_row(tmp_path: Path, parts: list[list[float]], count:
     st.lists(st.integers(0, 40), max_size=20),
     st.booleans(),
     st.sampled_from([1, 3, 64]),
+    st.sampled_from([-1, 4, 1 << 22]),
 )
 def test_many_cuts_are_what_each_is_alone(
-    tmp_path: Path, values: list[float], counts: list[int], lowest: bool, at_once: int
+    tmp_path: Path, values: list[float], counts: list[int], lowest: bool, at_once: int, near: int
 ) -> None:
     spool = Spool(tmp_path / "spool", lowest)
     spool.add(np.array(values, np.float64))
-    with mock.patch("curate.rules.cuts._AT_ONCE", at_once):
+    with mock.patch("curate.rules.cuts._AT_ONCE", at_once), mock.patch("curate.rules.cuts._NEAR", near):
         found = spool.cuts(counts)
     rows = sorted((x if lowest else -x, i) for i, x in enumerate(values) if x == x)
     for count in counts:

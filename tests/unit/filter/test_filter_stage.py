@@ -227,7 +227,7 @@ class TestSubset:
             for n in shards:
                 uids = [uid_from(len(everything) * 1000 + i) for i in range(n)]
                 repeats = np.array([i % 3 + 1 for i in range(n)], np.int32)
-                writer.add(pa.array(uids, pa.string()), repeats)
+                writer.add(np.repeat(halves(pa.array(uids, pa.string())), repeats))
                 everything += [u for u, r in zip(uids, repeats, strict=True) for _ in range(r)]
         stream = io.BytesIO()
         np.save(stream, np.array([(0, int(u, 16)) for u in everything], SUBSET_DTYPE))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -197,7 +196,7 @@ def test_a_new_image_table_makes_it_stale(tmp_path: Path) -> None:
     store = RecordStore(ws)
     record = store.read("download", "00001")
     assert record is not None
-    refs = [dataclasses.replace(r, digest="f" * 32) for r in record.outputs]
+    refs = [msgspec.structs.replace(r, digest="f" * 32) for r in record.outputs]
     store.write(msgspec.structs.replace(record, outputs=refs))
     assert len(make_plan(stage(), ws, store).jobs) == 1
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dataset.samples import columns_of
+from curate.dataset.uid import HALVES, halves, usable_halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.rules.folded import FoldedPool
-from curate.rules.pool import Pool
+from curate.rules.pool import Pool, Uids
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORE_TYPES,
@@ -39,14 +41,25 @@ def rows_of(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def pools(workspace: Workspace, shards: Sequence[str]) -> tuple[Pool, FoldedPool]:
+def pools(workspace: Workspace, shards: Sequence[str], batch_rows: int = 10) -> tuple[Pool, FoldedPool]:
     columns = columns_of(workspace, shards[0], [MODEL], [SCORER])
-    return Pool(workspace, tuple(shards), columns), FoldedPool(workspace, tuple(shards), columns)
+    given = (workspace, tuple(shards), columns)
+    return Pool(*given, batch_rows=batch_rows), FoldedPool(*given, batch_rows=batch_rows)
 
 
-def scanned(pool: Pool, names: Sequence[str], batch_rows: int) -> tuple[pa.Table, list[tuple[str, int]]]:
-    batches = list(pool.scan(names, batch_rows))
-    return pa.concat_tables([b.table for b in batches]), [s for b in batches for s in b.shards]
+def scanned(
+    pool: Pool, names: Sequence[str], uids: Uids = Uids.TEXT
+) -> tuple[pa.Table, list[list[tuple[str, int]]]]:
+    batches = list(pool.scan(names, uids))
+    # Texts may be numbers and a dictionary.
+    tables = [
+        b.table.cast(pa.schema([(f.name, plain_type(f.type)) for f in b.table.schema])) for b in batches
+    ]
+    return pa.concat_tables(tables), [list(b.shards) for b in batches]
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def names_in(workspace: Workspace) -> list[str]:
@@ -60,9 +73,9 @@ def test_a_folded_pool_is_the_pool(
     tmp_path_factory: pytest.TempPathFactory, count: int, shards: int, batch: int, names: list[str], few: int
 ) -> None:
     workspace = write_pool(tmp_path_factory.mktemp("w"), cut_in_shards(rows_of(count), shards))
-    plain, folded = pools(workspace, [f"{i:05d}" for i in range(shards)])
+    plain, folded = pools(workspace, [f"{i:05d}" for i in range(shards)], batch)
     for _ in range(2):  # made, then mapped
-        expected, found = (scanned(p, names[:few], batch) for p in (plain, folded))
+        expected, found = (scanned(p, names[:few]) for p in (plain, folded))
         assert found[0].equals(expected[0])
         assert found[1] == expected[1]
     assert names_in(workspace) == sorted({"uid", *({"text": "caption"}.get(n, n) for n in names[:few])})
@@ -72,12 +85,12 @@ def test_what_has_changed_is_made_again_and_the_old_removed(tmp_path: Path) -> N
     rows = rows_of(30)
     workspace = write_pool(tmp_path, cut_in_shards(rows, 2))
     _, folded = pools(workspace, ["00000", "00001"])
-    before, _ = scanned(folded, ["text_length", "width"], 10)
+    before, _ = scanned(folded, ["text_length", "width"])
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / ".curate" / "columns").rglob("*.arrow")}
     for i, part in enumerate(cut_in_shards(rows, 2)):
         changed = [{**row, "text_length": 5} for row in part]
         write_scores(workspace, f"{i:05d}", changed, SCORER, SCORE_TYPES)
-    after, _ = scanned(folded, ["text_length", "width"], 10)
+    after, _ = scanned(folded, ["text_length", "width"])
     assert set(after["text_length"].to_pylist()) == {5}
     assert after["width"].equals(before["width"])
     now = {p: p.stat().st_mtime_ns for p in (tmp_path / ".curate" / "columns").rglob("*.arrow")}
@@ -88,17 +101,30 @@ def test_what_has_changed_is_made_again_and_the_old_removed(tmp_path: Path) -> N
 def test_other_samples_make_everything_again(tmp_path: Path) -> None:
     workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
     _, folded = pools(workspace, ["00000"])
-    scanned(folded, ["text_length"], 10)
+    scanned(folded, ["text_length"])
     workspace = write_pool(tmp_path, cut_in_shards(rows_of(31), 1))
-    found, _ = scanned(folded, ["text_length"], 10)
+    found, _ = scanned(folded, ["text_length"])
     assert found.num_rows == 31
 
 
 def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
     _, folded = pools(workspace, ["00000"])
-    scanned(folded, ["width"], 10)
+    scanned(folded, ["width"])
     (file,) = (tmp_path / ".curate" / "columns").rglob("width-*.arrow")
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match=r"width-.*remove it, it is made again"):
-        scanned(folded, ["width"], 10)
+        scanned(folded, ["width"])
+
+
+def test_raw_uids_are_those_of_the_text(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 3))
+    _, folded = pools(workspace, ["00000", "00001", "00002"])
+    text, _ = scanned(folded, ["width"])
+    raw, _ = scanned(folded, ["width"], Uids.RAW)
+    assert raw["uid"].type == HALVES
+    assert np.array_equal(usable_halves(raw["uid"]), halves(text["uid"]))
+    assert raw["width"].equals(text["width"])
+    assert scanned(folded, ["width"], Uids.NONE)[0].column_names == ["width"]
+    assert scanned(folded, [], Uids.NONE)[0].num_rows == 30
+    assert scanned(folded, ["uid"], Uids.RAW)[0]["uid"].equals(text["uid"])

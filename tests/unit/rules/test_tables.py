@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curate.config.tables import TableSettings
+from curate.dataset.uid import halves, usable_halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.rules.database import open_database
+from curate.rules.pool import Uids
 from curate.rules.sorting import sorted_copy
 from curate.rules.tables import NO_UID, TablesPool, open_tables, table_files
 
@@ -61,7 +65,7 @@ def everything(pool: TablesPool, names: list[str], **more: Any) -> pa.Table:
 def test_rows_come_as_they_lie_in_the_files(published: Path) -> None:
     pool = opened(published)
     assert len(pool.shards) == 6  # row groups of 4, 4 and 2 rows
-    batches = list(pool.scan(["score", "url"], batch_rows=5))
+    batches = list(replace(pool, batch_rows=5).scan(["score", "url"]))
     assert [batch.table.num_rows for batch in batches] == [8, 6, 6]
     assert [sum(rows for _, rows in batch.shards) for batch in batches] == [8, 6, 6]
     table = pa.concat_tables([batch.table for batch in batches])
@@ -72,7 +76,7 @@ def test_rows_come_as_they_lie_in_the_files(published: Path) -> None:
 def test_captions_and_sizes_are_looked_at_when_they_are_asked_for(published: Path) -> None:
     pool = opened(published)
     assert {"text_words", "text_lang", "image_aspect"} <= pool.columns.keys()
-    table = everything(pool, ["text_words", "image_min_side", "text_length"], uids=False)
+    table = everything(pool, ["text_words", "image_min_side", "text_length"], uids=Uids.NONE)
     assert table.column_names == ["text_words", "image_min_side", "text_length"]
     texts = [t for n in (range(10), range(10, 20)) for t in rows_of(n)["text"]]
     assert table["text_words"].to_pylist() == [None if t is None else len(t.split()) for t in texts]
@@ -103,11 +107,15 @@ def test_what_is_no_uid_is_nobody(tmp_path: Path, wrong: str | None) -> None:
     write(tmp_path / "p", "a.parquet", {"uid": [uid(1), wrong, uid(2)], "x": [1, 2, 3]})
     table = everything(opened(tmp_path / "p"), ["x"])
     assert table["uid"].to_pylist() == [uid(1), NO_UID, uid(2)]
+    raw = everything(opened(tmp_path / "p"), ["x"], uids=Uids.RAW)
+    assert usable_halves(raw["uid"]).tolist() == halves(table["uid"]).tolist()
 
 
 def test_numbers_are_no_uids(tmp_path: Path) -> None:
     write(tmp_path / "p", "a.parquet", {"uid": [1, 2], "x": [1, 2]})
     assert everything(opened(tmp_path / "p"), ["x"])["uid"].to_pylist() == [NO_UID, NO_UID]
+    raw = everything(opened(tmp_path / "p"), ["x"], uids=Uids.RAW)
+    assert usable_halves(raw["uid"], np.array([False, True])).tolist() == [(0, 0)]
 
 
 def test_a_row_without_text_or_url_has_no_uid(tmp_path: Path) -> None:
@@ -139,7 +147,7 @@ def test_a_sorted_copy_is_cut_in_shards(tmp_path: Path, monkeypatch: pytest.Monk
     scratch.mkdir()
     with open_database(scratch) as connection:
         found = sorted_copy(opened(tmp_path / "p"), ["url"], connection, scratch)
-    batches = list(found.scan(["url"], batch_rows=20))
+    batches = list(replace(found, batch_rows=20).scan(["url"]))
     assert len(batches) > 1
     assert [u for b in batches for u in b.table["uid"].to_pylist()] == sorted(uid(n) for n in range(50))
 
