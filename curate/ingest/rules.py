@@ -168,14 +168,15 @@ def read_domains(url: str, fs_options: Mapping[str, Any] | None = None) -> froze
 def hosts(urls: pa.Array) -> pa.Array:
     """The host of each http(s) URL as :func:`normal_domain` writes it; NULL where there is none."""
     plain = pc.struct_field(pc.extract_regex(urls, _PLAIN_HOST), "host")
-    odd = _mask(pc.is_null(plain)) & ~_mask(pc.is_null(urls))
-    if odd.any():
-        parsed = pa.array([_host(url) for url in urls.filter(pa.array(odd)).to_pylist()], pa.string())
-        plain = pc.replace_with_mask(plain, pa.array(odd), parsed)
     # A plain-looking host may still be an IPv4 address in disguise: normalise each distinct one.
     coded = pc.dictionary_encode(plain)
     names = pa.array([_host(f"http://{name}/") for name in coded.dictionary.to_pylist()], pa.string())
-    return names.take(coded.indices)
+    found = names.take(coded.indices)
+    odd = _mask(pc.is_null(plain)) & ~_mask(pc.is_null(urls))
+    if odd.any():
+        parsed = pa.array([_host(url) for url in urls.filter(pa.array(odd)).to_pylist()], pa.string())
+        found = pc.replace_with_mask(found, pa.array(odd), parsed)
+    return found
 
 
 def _checks(

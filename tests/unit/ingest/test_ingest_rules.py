@@ -10,7 +10,7 @@ import ada_url
 import ftfy
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UserError
@@ -203,6 +203,7 @@ def test_clean_text_laion_agrees_with_a_slow_oracle(texts: list[str | None]) -> 
     st.text("abcEX019.-_~ü%[]:@ \t\\x", max_size=14),
     st.sampled_from(["", "/a.jpg", "?q", "#f", ":80/", "\\@other.org/"]),
 )
+@example("http://", "0.. ", "")
 def test_hosts_agree_with_the_url_standard(start: str, host: str, rest: str) -> None:
     url = start + host + rest
     try:
