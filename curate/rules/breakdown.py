@@ -59,21 +59,31 @@ class Breakdown:
                 that is kept once.
         """
         values = column.combine_chunks()
-        if pa.types.is_dictionary(values.type):
-            # Most often a few languages: they are looked up once, and not at every row.
-            numbers = values.indices.fill_null(len(values.dictionary))
-            used = np.bincount(numbers, minlength=len(values.dictionary) + 1)[:-1] > 0
-            of_value = np.full(len(used) + 1, _UNKNOWN, np.int64)
-            of_value[:-1][used] = self._places(values.dictionary.filter(pa.array(used)))
-            places = of_value[np.asarray(numbers)]
-        else:
+        if not pa.types.is_dictionary(values.type):
             places = self._places(values)
-        rows, kinds = self._counts.shape
-        found = np.bincount(places * kinds + fates, minlength=rows * kinds).reshape(rows, kinds)
-        self._counts += found
-        self._totals += (
-            found[:, 0] if times is None else np.bincount(places, times, minlength=rows).astype(np.int64)
-        )
+            self._count(slice(None), *self._sums(places, len(self._counts), fates, times))
+            return
+        # Most often a few languages: they are looked up once, and not at every row.
+        none = len(values.dictionary)
+        found, totals = self._sums(np.asarray(values.indices.fill_null(none)), none + 1, fates, times)
+        used = np.flatnonzero(found[:none].any(axis=1))
+        places = self._places(values.dictionary.take(pa.array(used)))
+        self._count(places, found[used], totals[used])
+        self._count(np.array([_UNKNOWN]), found[none:], totals[none:])
+
+    def _sums(
+        self, numbers: npt.NDArray[np.integer], size: int, fates: Fates, times: Copies | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """For each number its rows by fate, shape (size, fates), and how often they are there."""
+        kinds = self._counts.shape[1]
+        keys = np.multiply(numbers, kinds, dtype=np.int64) + fates
+        found = np.bincount(keys, minlength=size * kinds).reshape(size, kinds)
+        return found, found[:, 0] if times is None else np.bincount(numbers, times, size).astype(np.int64)
+
+    def _count(self, places: Any, found: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> None:
+        # Several values may have the place of those that are not counted one by one.
+        np.add.at(self._counts, places, found)
+        np.add.at(self._totals, places, totals)
 
     def _places(self, values: pa.Array) -> npt.NDArray[np.int64]:
         """The row of the counts for each value; new ones get one while there is room."""

@@ -56,7 +56,12 @@ _COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*(-?\d{1,9}(?:\.\d{1
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+|similarity|width|height")
 _KEYWORDS = {"grouping_id", "pivot_longer", "pivot_wider", "try_cast"}
 """Names of that form that are none to SQL."""
-_PLAIN_COMPARISON = re.compile(r"(\w+) ?(>=|<=|>|<)( -| ?)(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
+_PLAIN_COMPARISON = re.compile(
+    r"(?P<name>\w+) ?"
+    r"(?:(?P<sign>>=|<=|>|<)(?P<minus> -| ?)(?P<number>\d{1,9}(?:\.\d{1,9})?)|= ?'(?P<text>[^'\0]*)')",
+    re.ASCII,
+)
+_AND = re.compile(" AND ", re.IGNORECASE)
 _SIGNS = {">=": "greater_equal", "<=": "less_equal", ">": "greater", "<": "less"}
 _PLAIN = {
     pa.float32(): "FLOAT",
@@ -76,7 +81,7 @@ _EXACT_DIGITS = {pa.float32(): 7, pa.float64(): 15}
 _UNSIGNED = tuple(f"U{name}" for name in _NUMBERS[:5])
 
 
-Short = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+Short = Callable[[pa.Table], pa.ChunkedArray]
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Expression:
         place: key path of the rule, for messages.
         columns: names of the columns it reads, as they are stored, sorted.
         type: DuckDB's name of what the text evaluates to.
-        short: gives the same values of a column without SQL, where that is possible.
+        short: gives the same values of a table without SQL, where that is possible.
     """
 
     sql: str
@@ -141,39 +146,61 @@ class Checker:
         sql = _double(text) if want == "number" else text
         short: Short | None = None
         if want == "number" and _is_ref(tree) and len(tree["column_names"]) == 1 and kind in _PLAIN.values():
-            short = _as_doubles
+            short = functools.partial(_as_doubles, names[0])
         elif want == "condition" and (found := _COMPARISON.fullmatch(text)) and len(names) == 1:
-            short = self._comparison(self.columns[names[0]], found[2], found[3])
+            short = self._comparison(names[0], found[2], found[3])
         return Expression(sql, text, place, tuple(names), kind, short)
 
     def _plain(self, text: str, place: str, want: Want) -> Expression | None:
-        """A number that is a column, or the comparison of a column with a number.
+        """A number that is a column, or comparisons of columns with numbers and texts, all of which hold.
 
         What that means is clear without DuckDB, which takes its time to start. None: it has to be asked.
         """
-        compared = _PLAIN_COMPARISON.fullmatch(text) if want == "condition" else None
-        name = compared[1] if compared else text
-        if name not in self.columns or name in _KEYWORDS or not _PLAIN_NAME.fullmatch(name):
+        if want == "number" and self._is_plain(text):
+            kind = scan_type(self.columns[text].type)
+            if kind not in _PLAIN:
+                return None
+            number = functools.partial(_as_doubles, text)
+            return Expression(_double(text), text, place, (text,), _PLAIN[kind], number)
+        if want != "condition":
             return None
-        kind = scan_type(self.columns[name].type)
-        if want == "number" and kind in _PLAIN:
-            return Expression(_double(text), text, place, (name,), _PLAIN[kind], _as_doubles)
-        bound = _bound(kind, compared[3].lstrip() + compared[4]) if compared else None
-        if compared is None or bound is None:
-            return None
-        short = functools.partial(_compared, _SIGNS[compared[2]], bound)
-        return Expression(text, text, place, (name,), "BOOLEAN", short)
+        parts: list[Short] = []
+        names = set()
+        for part in _AND.split(text):
+            found = _PLAIN_COMPARISON.fullmatch(part)
+            compared = self._plain_comparison(found) if found and self._is_plain(found["name"]) else None
+            if found is None or compared is None:
+                return None
+            parts.append(compared)
+            names.add(found["name"])
+        whole = parts[0] if len(parts) == 1 else functools.partial(_all_hold, parts)
+        return Expression(text, text, place, tuple(sorted(names)), "BOOLEAN", whole)
 
-    def _comparison(self, column: Column, sign: str, number: str) -> Short | None:
+    def _is_plain(self, name: str) -> bool:
+        """Whether it is the name of a column, and to SQL as well."""
+        return name in self.columns and name not in _KEYWORDS and _PLAIN_NAME.fullmatch(name) is not None
+
+    def _plain_comparison(self, found: re.Match[str]) -> Short | None:
+        name, kind = found["name"], scan_type(self.columns[found["name"]].type)
+        if found["text"] is None:
+            bound = _bound(kind, found["minus"].lstrip() + found["number"])
+            return None if bound is None else functools.partial(_compared, name, _SIGNS[found["sign"]], bound)
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not pa.types.is_string(kind):
+            return None
+        return functools.partial(_is_text, name, pa.scalar(found["text"], kind))
+
+    def _comparison(self, name: str, sign: str, number: str) -> Short | None:
         """The comparison of a column with a number, as DuckDB does it: in the type of the column."""
-        kind = scan_type(column.type)
+        kind = scan_type(self.columns[name].type)
         bound = _bound(kind, number)
         if bound is None:
             if kind not in _EXACT_DIGITS:
                 return None
             ((value,),) = self.connection.execute(f"SELECT CAST({number} AS {_PLAIN[kind]})").fetchall()
             bound = pa.scalar(value, kind)
-        return functools.partial(_compared, _SIGNS[sign], bound)
+        return functools.partial(_compared, name, _SIGNS[sign], bound)
 
     def _parse(self, text: str, place: str) -> Any:
         """The syntax tree of exactly one expression."""
@@ -311,7 +338,7 @@ def evaluate(
         if expression.short is None:
             asked.append(expression.sql)
         else:
-            found[expression.sql] = expression.short(table[expression.columns[0]])
+            found[expression.sql] = expression.short(table)
     if asked:
         found |= zip(asked, select(connection, table, asked).columns, strict=True)
     return found
@@ -330,12 +357,25 @@ def _bound(kind: pa.DataType, number: str) -> pa.Scalar | None:
     return None
 
 
-def _as_doubles(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return values.cast(pa.float64(), safe=False)
+def _as_doubles(name: str, table: pa.Table) -> pa.ChunkedArray:
+    return table[name].cast(pa.float64(), safe=False)
 
 
-def _compared(sign: str, bound: pa.Scalar, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.call_function(sign, [values, bound])
+def _compared(name: str, sign: str, bound: pa.Scalar, table: pa.Table) -> pa.ChunkedArray:
+    return pc.call_function(sign, [table[name], bound])
+
+
+def _is_text(name: str, text: pa.Scalar, table: pa.Table) -> pa.ChunkedArray:
+    values = table[name]
+    if not pa.types.is_dictionary(values.type):
+        return pc.equal(values, text)
+    # The text's number is compared, -1 when it is not there.
+    chunks = (pc.equal(chunk.indices, pc.index(chunk.dictionary, text)) for chunk in values.chunks)
+    return pa.chunked_array(chunks, pa.bool_())
+
+
+def _all_hold(parts: Sequence[Short], table: pa.Table) -> pa.ChunkedArray:
+    return functools.reduce(pc.and_kleene, (part(table) for part in parts))
 
 
 def scan_type(stored: pa.DataType) -> pa.DataType:

@@ -122,19 +122,20 @@ class Funnel:
             self._rules[name, "uniquely_dropped"] += n
 
     def _add_sequence(self, verdicts: Mapping[str, Truth], rows: int) -> tuple[Mask, Fates]:
-        """Which rows are kept, and for each its fate.
+        """Which rows are kept, and for each its fate, where anybody wants to know.
 
         0 is kept; 2i + 1 are those that failed at step i, 2i + 2 those that had no verdict there.
         """
         left = np.ones(rows, bool)
-        fates = np.zeros(rows, np.min_scalar_type(2 * len(self.sequence)))
+        fates = np.zeros(rows if self.by else 0, np.min_scalar_type(2 * len(self.sequence)))
         for i, part in enumerate(self.sequence):
             truth = combine(part, verdicts)
             fallen = left & ~truth.passed
             missing = fallen & ~truth.failed
             self._steps[i, "dropped"] += _count(fallen)
             self._steps[i, "missing"] += _count(missing)
-            fates += fallen * fates.dtype.type(2 * i + 1) + missing
+            if self.by:
+                fates += fallen * fates.dtype.type(2 * i + 1) + missing
             left &= truth.passed
         return left, fates
 

@@ -39,8 +39,31 @@ class Truth(NamedTuple):
 
 def truth_of(values: pa.Array | pa.ChunkedArray) -> Truth:
     """A nullable boolean column as verdicts: NULL is missing."""
-    passed = np.asarray(values.fill_null(False)).astype(bool)
-    return Truth(passed, ~np.asarray(values.fill_null(True)).astype(bool))
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    truths = [_truth_of(chunk) for chunk in chunks]
+    if len(truths) == 1:
+        return truths[0]
+    nobody = np.empty(0, bool)
+    passed, failed = (
+        ([nobody, *masks] for masks in zip(*truths, strict=True)) if truths else ([nobody], [nobody])
+    )
+    return Truth(np.concatenate(passed), np.concatenate(failed))
+
+
+def _truth_of(values: pa.Array) -> Truth:
+    valid, bits = values.buffers()
+    passed = _unpacked(bits, values)
+    if valid is None or not values.null_count:
+        return Truth(passed, ~passed)
+    there = _unpacked(valid, values)
+    return Truth(passed & there, ~passed & there)
+
+
+def _unpacked(bits: pa.Buffer, values: pa.Array) -> Mask:
+    """A bit for each row as a byte for each; Arrow's own way takes five times as long."""
+    end = values.offset + len(values)
+    packed = np.frombuffer(bits, np.uint8, -(-end // 8))
+    return np.unpackbits(packed, count=end, bitorder="little")[values.offset :].view(bool)
 
 
 def constant(value: bool, rows: int) -> Truth:

@@ -86,7 +86,72 @@ def test_a_plain_comparison_is_what_duckdb_says(
         values = pa.array([*near, np.nextafter(single, np.inf, dtype=single.dtype)], scanned)
     table = pa.table({"clip_score": pa.chunked_array([values, pa.nulls(1, values.type)])})
     (slow,) = select(database, table, [found.sql]).columns
-    assert found.short(table["clip_score"]).to_pylist() == slow.to_pylist()
+    assert found.short(table).to_pylist() == slow.to_pylist()
+
+
+TEXTS = ["", "en", "de", "größe", "a b", "%", "\\"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.none() | st.sampled_from(TEXTS),
+            st.none() | st.floats(-4, 4, width=32),
+            st.none() | st.integers(-4, 4),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    parts=st.lists(
+        st.sampled_from(
+            [
+                *(f"text_lang = '{text}'" for text in TEXTS),
+                "text_lang='en'",
+                "clip_score >= 0.5",
+                "clip_score < -1",
+                "text_words > 2",
+            ]
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    word=st.sampled_from([" AND ", " and ", " And "]),
+    kind=st.sampled_from([pa.string(), pa.dictionary(pa.int32(), pa.string())]),
+    numbered=st.booleans(),
+)
+def test_what_all_hold_is_what_duckdb_says(
+    database: Database, rows: list[Any], parts: list[str], word: str, kind: pa.DataType, numbered: bool
+) -> None:
+    text = word.join(parts)
+    names = {"text_lang": kind, "clip_score": pa.float32(), "text_words": pa.int32()}
+    columns = {name: Column("scores/a", name, value) for name, value in names.items()}
+    found = Checker(Unopened(), columns).check(text, PLACE, "condition")  # type: ignore[arg-type]
+    assert found == Asking(database, columns).check(text, PLACE, "condition")
+    given_as = pa.dictionary(pa.int32(), pa.string()) if numbered else kind
+    types = [given_as, pa.float32(), pa.int32()]
+    values = [pa.array(v, t) for v, t in zip(zip(*rows, strict=True), types, strict=True)]
+    table = pa.concat_tables([pa.table(values, names=list(names))] * 2)
+    (slow,) = select(database, table, [found.sql]).columns
+    assert found.short is not None
+    assert found.short(table).to_pylist() == slow.to_pylist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text_lang = 'it''s'",
+        "text_lang = 'en' OR text_lang = 'de'",
+        "NOT text_lang = 'en'",
+        "text_lang = 'a AND b'",
+        "clip_score = 'en'",
+        "text_lang >= 3",
+        "text_lang <> 'en'",
+    ],
+)
+def test_other_conditions_are_asked_about(text: str) -> None:
+    columns = {"text_lang": Column("a", "b", pa.string()), "clip_score": Column("a", "b", pa.float32())}
+    assert Checker(Unopened(), columns)._plain(text, PLACE, "condition") is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
