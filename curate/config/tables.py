@@ -25,6 +25,11 @@ class TableSettings(Settings):
         {}, description="Name → column of the files, where it has another name there: `text: TEXT`."
     )
     storage_options: dict[str, Any] = knob({}, "fsspec options of the paths, e.g. `{anon: true}`.")
+    keep_columns: bool | None = knob(
+        None,
+        "Keep the columns that are read, and what is computed from them, uncompressed in the workspace: the "
+        "next experiment reads them there. Default: when the config has several experiments or a grid.",
+    )
 
     @field_validator("paths", mode="before")
     @classmethod

@@ -76,8 +76,8 @@ def usable_halves(
 
 
 def packed(uids: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Hex uids as ``HALVES``; raises ValueError as ``halves`` does."""
-    return pa.FixedSizeBinaryArray.from_buffers(HALVES, len(uids), [None, pa.py_buffer(halves(uids))])
+    """Hex uids as ``HALVES``; zeros for whatever is none."""
+    return pa.FixedSizeBinaryArray.from_buffers(HALVES, len(uids), [None, pa.py_buffer(usable_halves(uids))])
 
 
 def _chunks(uids: pa.Array | pa.ChunkedArray) -> list[pa.Array]:

@@ -22,7 +22,7 @@ from curate.rules.database import Database, is_out_of_room, one_line, sql_error
 from curate.rules.expressions import Checker, evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Copies, Mask, Truth, copies, reached
-from curate.rules.pool import Batch, Pool, UidAt, Uids
+from curate.rules.pool import Batch, Pool, UidAt, Uids, one_ahead
 
 
 @dataclass(frozen=True)
@@ -289,11 +289,13 @@ class Judge:
     def all_batches(self, also: Collection[str] = ()) -> Iterator[tuple[Batch, Judged]]:
         """Every batch of the pool, in order, with the verdicts on all of its rows; uids in any form.
 
+        While one is looked at, a thread judges the next; nobody else may use the connection meanwhile.
+
         Args:
             also: columns that a batch has beside those that are judged.
         """
-        for batch in self.pool.scan(sorted({*self.program.columns(), *also}), self.program.uids()):
-            yield batch, self.judged(batch)
+        batches = self.pool.scan(sorted({*self.program.columns(), *also}), self.program.uids())
+        return one_ahead((batch, self.judged(batch)) for batch in batches)
 
     def all_shards(self) -> Iterator[Judged]:
         """Every shard of the pool, in order."""

@@ -3,7 +3,8 @@
 An experiment wants a few columns of thousands of shards, and opening their tables takes longer than
 judging them. So the first experiment that asks for a column writes all of it into one file, checked and
 cleaned; the next ones map that file. A file is named after the tables it was made of: when one of them
-changes, its name is another, and the old one goes.
+changes, its name is another, and the old one goes. It has the batches of a scan, and with each how many
+of its rows are of which shard; texts of which there are few, as languages, are numbers and a dictionary.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import mmap
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -27,22 +29,23 @@ from curate.errors import DataError
 from curate.rules.column_file import FEW, ColumnWriter, Part, column_parts
 from curate.rules.expressions import scan_type
 from curate.rules.pool import Batch, Pool, Uids
+from curate.rules.tables import FAMILY, TablesPool
 
 _FORMAT = 2
 _RAW = "uid\0raw"
 """Stands for the uid as ``HALVES``."""
 
 
-class FoldedPool(Pool):
-    """The samples of all shards; ``scan`` reads files of whole columns, which it makes when they are missing.
-
-    A file has the batches of a scan; with each stands how many rows of it are of which shard.
-
-    Texts of which there are few, as languages, are written as numbers and a dictionary.
+class Folding(Pool):
+    """A pool whose ``scan`` reads files of whole columns, which it makes when they are missing.
 
     Disk: 16 bytes a row for the uid, 36 more when rules want it as text, and what the columns that rules
     name take uncompressed. Memory: that of a batch; pages of a file are given back when a batch is done.
     """
+
+    @abstractmethod
+    def _files(self, names: Sequence[str]) -> dict[str, str]:
+        """Name → path of the file that holds the column as it is now."""
 
     def scan(self, names: Sequence[str], uids: Uids = Uids.TEXT) -> Iterator[Batch]:
         """All shards in order, in batches.
@@ -69,8 +72,39 @@ class FoldedPool(Pool):
                 for file in mapped:
                     file.release()
 
+    def _fold(self, names: Sequence[str], paths: Mapping[str, str]) -> None:
+        """Write the columns that are missing, all in one pass over their tables."""
+        if not names:
+            return
+        with ExitStack() as stack:
+            writers = {}
+            for name in names:
+                self._remove_older(paths[name])
+                # Rules want uids as plain strings, also those of a small pool.
+                few = FEW if name != "uid" else -1
+                temporary = stack.enter_context(self.workspace.writing(paths[name]))
+                writers[name] = stack.enter_context(contextlib.closing(ColumnWriter(temporary, few)))
+            uids = Uids.RAW if _RAW in names else Uids.NONE
+            for batch in super().scan([name for name in names if name != _RAW], uids):
+                rows = [rows for _, rows in batch.shards]
+                for name, writer in writers.items():
+                    if name == _RAW:
+                        writer.add(pa.chunked_array([packed(batch.table["uid"])]), rows)
+                    else:
+                        writer.add(batch.table[name].cast(_plain(self.columns[name].type)), rows)
+
+    def _remove_older(self, path: str) -> None:
+        """The same column as it was when its tables were others."""
+        stem = path.rpartition("-")[0]
+        for other in self.workspace.sizes(path.rpartition("/")[0]):
+            if other.rpartition("-")[0] == stem:
+                self.workspace.remove(other)
+
+
+class FoldedPool(Folding):
+    """The samples of all shards of a workspace."""
+
     def _files(self, names: Sequence[str]) -> dict[str, str]:
-        """Name → path of the file that holds the column as it is now."""
         base = base_family(self.workspace)
         keys = {base: self._digest(base, "")}
         paths = {}
@@ -93,32 +127,13 @@ class FoldedPool(Pool):
             hasher.update(f"{path}\0{refs[path].digest}\n".encode())
         return hasher.hexdigest()
 
-    def _fold(self, names: Sequence[str], paths: Mapping[str, str]) -> None:
-        """Write the columns that are missing, all in one pass over their tables."""
-        if not names:
-            return
-        with ExitStack() as stack:
-            writers = {}
-            for name in names:
-                self._remove_older(paths[name])
-                # Rules want uids as plain strings, also those of a small pool.
-                few = FEW if name != "uid" else -1
-                temporary = stack.enter_context(self.workspace.writing(paths[name]))
-                writers[name] = stack.enter_context(contextlib.closing(ColumnWriter(temporary, few)))
-            for batch in super().scan([name for name in names if name != _RAW]):
-                rows = [rows for _, rows in batch.shards]
-                for name, writer in writers.items():
-                    if name == _RAW:
-                        writer.add(pa.chunked_array([packed(batch.table["uid"])]), rows)
-                    else:
-                        writer.add(batch.table[name].cast(_plain(self.columns[name].type)), rows)
 
-    def _remove_older(self, path: str) -> None:
-        """The same column as it was when its tables were others."""
-        stem = path.rpartition("-")[0]
-        for other in self.workspace.sizes(path.rpartition("/")[0]):
-            if other.rpartition("-")[0] == stem:
-                self.workspace.remove(other)
+class FoldedTables(Folding, TablesPool):
+    """The rows of published tables, and what was computed from them."""
+
+    def _files(self, names: Sequence[str]) -> dict[str, str]:
+        key = hashlib.blake2b(f"{self.digest}\0{_FORMAT}\0{self.batch_rows}".encode(), digest_size=8)
+        return {name: layout.folded_column(FAMILY, name, key.hexdigest()) for name in names}
 
 
 class _Mapped:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from curate.rules.expressions import scan_type
 
 BATCH_ROWS = 131_072
 """Rows that one query looks at: a query costs as much as a few ten thousand rows."""
+
+
+T = TypeVar("T")
 
 
 class Uids(IntEnum):
@@ -147,6 +151,16 @@ class Pool:
                 f"{values.type}, in the first shard it is {column.type}; run {column.stage} again"
             ) from None
         return nan_to_null(values)
+
+
+def one_ahead(items: Generator[T]) -> Iterator[T]:
+    """The same items; a thread makes one while the one before it is used."""
+    end = object()
+    with contextlib.closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        coming: Future[Any] = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item
 
 
 def _batch(held: list[tuple[str, pa.Table]]) -> Batch:

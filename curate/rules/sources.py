@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from curate.config.models import PipelineConfig
@@ -17,7 +17,7 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
 from curate.rules.derived import DERIVED
 from curate.rules.families import Families
-from curate.rules.folded import FoldedPool
+from curate.rules.folded import FoldedPool, FoldedTables
 from curate.rules.pool import Pool
 from curate.rules.tables import open_tables, table_files
 
@@ -128,17 +128,22 @@ class Tables:
 
     Attributes:
         scorers: name → type of the config's scorers.
+        keep: columns are kept for the next experiment.
     """
 
     settings: TableSettings
     scorers: Mapping[str, str]
+    keep: bool = False
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Tables | None:
         """Those of a config, if it has any."""
         if config.filter.tables is None:
             return None
-        return cls(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()})
+        keep = config.filter.tables.keep_columns
+        if keep is None:
+            keep = len(config.filter.experiments) > 1 or bool(config.filter.grids)
+        return cls(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()}, keep)
 
     def facts(self) -> dict[str, Any]:
         """What decides which columns there are, as JSON values; the files are inputs."""
@@ -182,7 +187,10 @@ class TableSamples(Samples):
 
     def pool(self, again: bool = True) -> Pool:
         """In the order of the files."""
-        return self.tables_pool
+        pool = self.tables_pool
+        if not (again and self.tables.keep):
+            return pool
+        return FoldedTables(**{f.name: getattr(pool, f.name) for f in fields(pool)})
 
 
 def samples_of(

@@ -6,6 +6,8 @@ that need the rows in uid order get a sorted copy (``curate.rules.sorting``).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,12 +78,14 @@ class TablesPool(Pool):
     Attributes:
         settings: which columns are meant.
         parts: shard → where it is.
+        digest: another one when a file, the settings or the scorers are others.
         scorers: name → type, of those whose columns are computed when they are read.
     """
 
     settings: TableSettings
     parts: Mapping[str, Part]
     scorers: Mapping[str, str]
+    digest: str
 
     ordered: ClassVar[bool] = False
     readers: ClassVar[int] = _READERS
@@ -194,7 +198,9 @@ def open_tables(
         for group in range(metadata.num_row_groups)
     }
     columns = columns_of_tables(footers[0].schema.to_arrow_schema(), settings, files[0].path, scorers)
-    return TablesPool(workspace, tuple(parts), columns, settings, parts, dict(scorers))
+    facts = [settings.facts(), sorted(scorers.items()), [(ref.path, ref.size, ref.digest) for ref in files]]
+    digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+    return TablesPool(workspace, tuple(parts), columns, settings, parts, dict(scorers), digest)
 
 
 def columns_of_tables(

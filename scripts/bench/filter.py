@@ -5,10 +5,11 @@ Makes metadata of the shape of DataComp's pools (captions of about nine words, s
 in two forms with the same rows: a workspace as `curate` leaves it after ingest and score with
 `download: null`, and parquet files as DataComp publishes them. Every filter then runs as `curate filter`
 would run it, in a process of its own: on the workspace, cold, when the files of whole columns are not there
-yet, and warm; and on the published files as they are (`filter.tables`), where words are counted and sizes
-compared on the way. The peer, DataComp's functions, runs in an environment of its own on two workers; what
-they keep is compared before a time counts. Languages are a column of the workspace, and a rule that costs
-next to nothing on the published files and for the peer: detecting them is not what is measured.
+yet, and warm; on the published files as they are (`filter.tables`), where words are counted and sizes
+compared on the way; and there again once an experiment has kept the columns (`keep_columns`). The peer,
+DataComp's functions, runs in an environment of its own on two workers; what they keep is compared before a
+time counts. Languages are a column of the workspace, and a rule that costs next to nothing on the published
+files and for the peer: detecting them is not what is measured.
 
     python scripts/bench/filter.py --datacomp ../datacomp               # 12.8 million rows: DataComp small
     python scripts/bench/filter.py --datacomp ../datacomp --rows 1000000
@@ -248,19 +249,19 @@ def make_published(folder: Path, rows: int) -> None:
 # ---- parts that run in a process of their own --------------------------------------------------------------
 
 
-def peak() -> float:
-    """GiB that this process has had resident; what its parent had before does not count."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
-
-
-def ours(path: str) -> None:
-    """`curate filter`, its time without start-up, its memory."""
-    from curate.cli import app
-
-    started = time.perf_counter()
-    app(["filter", path], standalone_mode=False)
-    print(json.dumps({"inside": time.perf_counter() - started, "memory": peak()}))
+OURS = """
+import sys, time
+from curate.startup import leave_pandas_out
+leave_pandas_out()
+from curate.cli import app
+import curate.config.loading, curate.filter.stage, curate.pipeline, curate.run.engine
+started = time.perf_counter()
+app(["filter", *sys.argv[1:]], standalone_mode=False)
+inside = time.perf_counter() - started
+status = open("/proc/self/status").read().split()
+print('{"inside": %f, "memory": %f}' % (inside, int(status[status.index("VmHWM:") + 1]) / 2**20))
+"""
+"""`curate filter`: what it imports, its time without that, its memory."""
 
 
 def floor(workspace: str, column: str) -> None:
@@ -278,14 +279,25 @@ def floor(workspace: str, column: str) -> None:
     print(json.dumps({"mapped": mapped, "shards": time.perf_counter() - started}))
 
 
-def child(*arguments: str) -> dict[str, Any]:
-    """A part of this program as a process; its last line is JSON, the seconds from start to end are added."""
+def ours(*arguments: str) -> dict[str, Any]:
+    """`curate filter`, as a process."""
+    return timed(["-c", OURS, *arguments])
+
+
+def timed(arguments: Sequence[str]) -> dict[str, Any]:
+    """A Python program as a process; its last line is JSON, the seconds from start to end are added."""
     started, cpu = time.perf_counter(), cpu_of_children()
-    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment_of_users())
     seconds, cpu = time.perf_counter() - started, cpu_of_children() - cpu
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed")
     return {"seconds": seconds, "cpu": cpu, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def environment_of_users() -> dict[str, str]:
+    """Without the switch that makes Python compile everything at every start, as nobody's shell has it."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def cpu_of_children() -> float:
@@ -314,7 +326,7 @@ def measure_ours(folder: Path, preset: str, repeats: int) -> dict[str, float]:
             "export": {"tars": False},
         }
         config.write_text(yaml.safe_dump(facts))
-        found.append(child("--part", "ours", str(config)))
+        found.append(ours(str(config)))
         if number < repeats:
             shutil.rmtree(workspace / "selections" / name)
             shutil.rmtree(workspace / ".curate" / "records" / "filter" / name, ignore_errors=True)
@@ -339,29 +351,34 @@ def published_rules(preset: str) -> dict[str, Any]:
 
 
 def measure_published(folder: Path, preset: str, repeats: int) -> dict[str, float]:
-    """The files as they are, with nothing prepared: the median."""
-    found = []
-    for _ in range(repeats):
-        shutil.rmtree(folder / "direct", ignore_errors=True)
-        config = folder / "direct.yaml"
-        facts = {
-            "workspace": str(folder / "direct"),
-            "score": {"scorers": {"text": {"type": "text"}, "image": {"type": "image"}}},
-            "filter": {
-                "tables": {"paths": [str(folder / "published")]},
-                "experiments": {preset: published_rules(preset)},
-            },
-        }
-        config.write_text(yaml.safe_dump(facts))
-        found.append(child("--part", "ours", str(config)))
-    theirs, mine = (folder / place / "subset.npy" for place in (preset, f"direct/selections/{preset}"))
-    if theirs.read_bytes() != mine.read_bytes():
-        raise SystemExit(f"{preset}: the workspace and the published files give other rows")
+    """The files as they are, with nothing prepared, and once their columns are kept: medians."""
+    direct, config = folder / "direct", folder / "direct.yaml"
+    facts = {
+        "workspace": str(direct),
+        "score": {"scorers": {"text": {"type": "text"}, "image": {"type": "image"}}},
+        "filter": {
+            "tables": {"paths": [str(folder / "published")]},
+            "experiments": {preset: published_rules(preset)},
+        },
+    }
+    config.write_text(yaml.safe_dump(facts))
+    found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for keep, runs in found.items():
+        for number in range(repeats + keep):
+            # What is kept stays; that there is a selection already would be seen.
+            shutil.rmtree(direct / "selections" if keep and number else direct, ignore_errors=True)
+            runs.append(ours(str(config), "--set", f"filter.tables.keep_columns={str(keep).lower()}"))
+            theirs, mine = folder / preset / "subset.npy", direct / "selections" / preset / "subset.npy"
+            if theirs.read_bytes() != mine.read_bytes():
+                raise SystemExit(f"{preset}: the workspace and the published files give other rows")
+    as_they_are, (first, *kept) = found[False], found[True]
     return {
-        "seconds": statistics.median(f["seconds"] for f in found),
-        "inside": statistics.median(f["inside"] for f in found),
-        "cpu": statistics.median(f["cpu"] for f in found),
-        "memory": max(f["memory"] for f in found),
+        "seconds": statistics.median(f["seconds"] for f in as_they_are),
+        "inside": statistics.median(f["inside"] for f in as_they_are),
+        "cpu": statistics.median(f["cpu"] for f in as_they_are),
+        "keeping": first["seconds"],
+        "kept": statistics.median(f["seconds"] for f in kept),
+        "memory": max(f["memory"] for runs in found.values() for f in runs),
     }
 
 
@@ -379,7 +396,13 @@ def measure_peer(folder: Path, preset: str, checkout: str, python: str) -> dict[
     assets.mkdir(exist_ok=True)
     started, cpu = time.perf_counter(), cpu_of_children()
     command = peer(python, checkout, assets, [job])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment_of_users(),
+    ) as process:
         largest = [0.0]
         watcher = threading.Thread(target=watch, args=(process, largest))
         watcher.start()
@@ -463,7 +486,7 @@ def measure(folder: Path, rows: int, options: argparse.Namespace, with_peer: boo
             facts["peer"] = measure_peer(folder, preset, options.datacomp, options.python)
             facts["peer_has_more"] = compare(folder, preset)
         if preset == HEADLINE:
-            found["floor"] = child("--part", "floor", str(folder / "work"), L14)
+            found["floor"] = timed([__file__, "--part", "floor", str(folder / "work"), L14])
         found[preset] = facts
         say(f"{rows:,} {preset} {json.dumps(rounded(facts))}")
     return found
@@ -486,7 +509,7 @@ def print_table(sizes: dict[int, dict[str, Any]], presets: Sequence[str]) -> Non
         f"{'rows':>12} {'filter':<20}{'cold s':>8}{'warm s':>8}{'inside':>8}{'cpu':>7}{'s/M':>7}{'GiB':>6}",
         end="",
     )
-    print(f"{'cold':>6}{'tables s':>10}{'inside':>8}{'cpu':>7}{'GiB':>6}", end="")
+    print(f"{'cold':>6}{'tables s':>10}{'inside':>8}{'cpu':>7}{'kept s':>8}{'GiB':>6}", end="")
     print(f"{'peer s':>9}{'inside':>9}{'cpu':>8}{'s/M':>7}{'GiB':>6}{'more':>6}")
     for rows, found in sizes.items():
         for preset in presets:
@@ -499,7 +522,7 @@ def print_table(sizes: dict[int, dict[str, Any]], presets: Sequence[str]) -> Non
             print(f"{mine['cold_memory']:>6.2f}", end="")
             if direct := found[preset].get("published"):
                 print(f"{direct['seconds']:>10.2f}{direct['inside']:>8.2f}{direct['cpu']:>7.2f}", end="")
-                print(f"{direct['memory']:>6.2f}", end="")
+                print(f"{direct['kept']:>8.2f}{direct['memory']:>6.2f}", end="")
             if peer:
                 print(f"{peer['seconds']:>9.2f}{peer['inside']:>9.2f}{peer['cpu']:>8.2f}", end="")
                 print(f"{peer['seconds'] * 1e6 / rows:>7.2f}", end="")
@@ -525,7 +548,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=3, help="warm runs")
     parser.add_argument("--scratch", type=Path, help="where the pools are made for the time of the run")
-    parser.add_argument("--part", choices=("ours", "floor"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=("floor",), help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.peer_rows = options.peer_rows or options.rows
@@ -539,7 +562,7 @@ def main() -> int:
     """Run everything; the last line says it all."""
     options = arguments()
     if options.part:
-        {"ours": ours, "floor": floor}[options.part](*options.rest)
+        floor(*options.rest)
         return 0
     sys.path.insert(0, str(ROOT / "scripts" / "golden"))
     if options.datacomp:
@@ -584,6 +607,7 @@ def result(sizes: dict[int, dict[str, Any]], options: argparse.Namespace) -> dic
             facts["published"] = {
                 **direct,
                 "ratio": peer["seconds"] / direct["seconds"],
+                "ratio_kept": peer["seconds"] / direct["kept"],
                 "ratio_inside": peer["inside"] / direct["inside"],
             }
             passed += [direct["seconds"] < limit, facts["published"]["ratio"] >= times]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from curate.inspect.diff_page import diff_page
 from curate.pipeline import build
 from curate.rules.explain import verdict
 from curate.rules.sources import Tables
+from curate.rules.tables import TablesPool
 from curate.run.engine import Engine
 from tests.golden.datacomp import made
 from tests.unit.filter.filter_pool import cut_in_shards, run_experiment, uid_from, write_pool
@@ -125,12 +127,12 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_same_rows_as_in_a_workspace(tmp_path: Path, name: str, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "keep"), [(0, False), (1, True)])
+def test_the_same_rows_as_in_a_workspace(tmp_path: Path, name: str, seed: int, keep: bool) -> None:
     rows = some_rows(150, seed)
     workspace = write_pool(tmp_path / "pool", cut_in_shards(rows, 3))
     run_experiment(workspace, "e", EXPERIMENTS[name])
-    tables = publish(tmp_path / "published", rows, seed)
+    tables = replace(publish(tmp_path / "published", rows, seed), keep=keep)
     there = Workspace(str(tmp_path / "work"))
     funnel = keep_of(there, "e", EXPERIMENTS[name], tables)
     assert there.read_bytes("selections/e/subset.npy") == workspace.read_bytes("selections/e/subset.npy")
@@ -210,11 +212,12 @@ def test_two_experiments_are_compared(tmp_path: Path, second: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["top", "dedup_uid"])
-def test_rows_that_nobody_can_name_are_counted(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_that_nobody_can_name_are_counted(tmp_path: Path, name: str, keep: bool) -> None:
     rows = [{**row, "similarity": 0.5, "sha256": row["uid"]} for row in some_rows(40, 1)]
     twice = [dict(rows[3]), dict(rows[7])]
     nobody = [{**rows[9], "uid": None, "sha256": "x"}, {**rows[9], "uid": "none", "sha256": "y"}]
-    tables = publish(tmp_path / "published", rows + twice + nobody, 2)
+    tables = replace(publish(tmp_path / "published", rows + twice + nobody, 2), keep=keep)
     workspace = Workspace(str(tmp_path / "work"))
     experiment = (
         {"rules": {"a": {"top": "similarity", "fraction": 1.0}}} if name == "top" else EXPERIMENTS[name]
@@ -224,6 +227,43 @@ def test_rows_that_nobody_can_name_are_counted(tmp_path: Path, name: str) -> Non
     assert funnel["reasons"] == {"duplicate_uid": 2, "no_uid": 2}
     subset = np.load(tmp_path / "work/selections/e/subset.npy")
     assert subset.tolist() == sorted((int(r["uid"][:16], 16), int(r["uid"][16:], 16)) for r in rows)
+
+
+def test_columns_that_are_kept_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(60, 7)
+    tables = publish(tmp_path / "published", rows, 7)
+    workspace = Workspace(str(tmp_path / "work"))
+    experiments = {"e": {"rules": {"a": "width > 5 AND text_score > 0"}}, "f": EXPERIMENTS["top"]}
+    plain = [keep_of(workspace, name, experiment, tables) for name, experiment in experiments.items()]
+    assert not (tmp_path / "work/.curate/columns").exists()
+    tables = replace(tables, keep=True)
+    kept = [keep_of(workspace, name, experiment, tables) for name, experiment in experiments.items()]
+    assert kept == plain
+    files = {p.name.rpartition("-")[0]: p.name for p in (tmp_path / "work").rglob("*.arrow")}
+    assert files.keys() == {"uid%00raw", "width", "text_score", "similarity"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TablesPool, "scan", lambda *_: pytest.fail("the tables are read again"))
+        assert keep_of(workspace, "e", experiments["e"], tables) == plain[0]
+        assert keep_of(workspace, "g", {"rules": {"a": "similarity > 0.5"}}, tables)["rows_in"] == 60
+    publish(tmp_path / "published", rows[:50], 7)
+    assert keep_of(workspace, "e", experiments["e"], tables)["rows_in"] == 50
+    now = {p.name.rpartition("-")[0]: p.name for p in (tmp_path / "work").rglob("*.arrow")}
+    assert now.keys() == files.keys()
+    assert {name for name in now if now[name] == files[name]} == {"similarity"}
+
+
+@pytest.mark.parametrize(
+    ("experiments", "asked", "keep"), [(1, None, False), (2, None, True), (1, True, True), (2, False, False)]
+)
+def test_columns_are_kept_for_several_experiments(experiments: int, asked: bool | None, keep: bool) -> None:
+    tables = {"paths": "x", "keep_columns": asked}
+    named = {f"e{i}": {"rules": {"a": "true"}} for i in range(experiments)}
+    found = Tables.of(check({"filter": {"tables": tables, "experiments": named}}))
+    assert found is not None
+    assert found.keep is keep
+    # How they are read says nothing about what is selected.
+    assert "keep_columns" not in found.facts()
 
 
 def test_a_file_that_changes_is_other_work(tmp_path: Path) -> None:
