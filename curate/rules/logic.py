@@ -40,13 +40,11 @@ class Truth(NamedTuple):
 def truth_of(values: pa.Array | pa.ChunkedArray) -> Truth:
     """A nullable boolean column as verdicts: NULL is missing."""
     chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
-    truths = [_truth_of(chunk) for chunk in chunks]
+    truths = [_truth_of(chunk) for chunk in chunks if len(chunk)]
     if len(truths) == 1:
         return truths[0]
     nobody = np.empty(0, bool)
-    passed, failed = (
-        ([nobody, *masks] for masks in zip(*truths, strict=True)) if truths else ([nobody], [nobody])
-    )
+    passed, failed = ([nobody, *(t[i] for t in truths)] for i in (0, 1))
     return Truth(np.concatenate(passed), np.concatenate(failed))
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from filter import L14, SHARD, make_workspace
+from filter import L14, SHARD, environment_of_users, make_workspace
 
 from curate.config.filters.grid import Grid
 from curate.dataset import layout
@@ -62,7 +62,9 @@ def command(config: Path, *arguments: str) -> dict[str, float]:
     started = time.perf_counter()
     code = "import sys; from curate.cli import main; main(sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "filter", str(config), *arguments], stdout=subprocess.DEVNULL
+        [sys.executable, "-c", code, "filter", str(config), *arguments],
+        stdout=subprocess.DEVNULL,
+        env=environment_of_users(),
     )
     _, status, used = os.wait4(process.pid, 0)
     if status:

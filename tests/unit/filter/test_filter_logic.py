@@ -116,3 +116,12 @@ def test_decided_by(keep: Any, rows: list[dict[str, bool | None]]) -> None:
 def test_written(keep: Any, text: str, negated: bool) -> None:
     assert written(keep) == text
     assert has_not(keep) is negated
+
+
+@given(st.lists(st.lists(st.sampled_from([True, False, None]), max_size=20), max_size=4), st.integers(0, 9))
+def test_a_column_of_conditions_is_three_masks(parts: list[list[bool | None]], start: int) -> None:
+    column = pa.chunked_array(parts, pa.bool_()).slice(start)
+    truth = truth_of(column)
+    for mask, value in ((truth.passed, True), (truth.failed, False), (truth.missing, None)):
+        assert mask.dtype == bool
+        assert mask.tolist() == [each is value for each in column.to_pylist()]
