@@ -3,6 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test may fail because a machine is slow.
+settings.register_profile("curate", deadline=None)
+settings.load_profile("curate")
 
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
