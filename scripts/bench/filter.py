@@ -7,9 +7,10 @@ in two forms with the same rows: a workspace as `curate` leaves it after ingest 
 would run it, in a process of its own: on the workspace, cold, when the files of whole columns are not there
 yet, and warm; on the published files as they are (`filter.tables`), where words are counted and sizes
 compared on the way; and there again once an experiment has kept the columns (`keep_columns`). The peer,
-DataComp's functions, runs in an environment of its own on two workers; what they keep is compared before a
-time counts. Languages are a column of the workspace, and a rule that costs next to nothing on the published
-files and for the peer: detecting them is not what is measured.
+DataComp's functions, runs in an environment of its own on two workers, which it starts as it does: it imports
+torch, and so does each of them. What both keep is compared before a time counts. Languages are a column of
+the workspace, and a rule that costs next to nothing on the published files and for the peer: detecting them
+is not what is measured.
 
     python scripts/bench/filter.py --datacomp ../datacomp               # 12.8 million rows: DataComp small
     python scripts/bench/filter.py --datacomp ../datacomp --rows 1000000
@@ -66,6 +67,8 @@ SHARD, PUBLISHED = 10_000, 50_000
 """Rows of a shard of the workspace, and of a published file."""
 BANK = 65_536
 WORKERS = 2
+TORCH = "torch==1.13.1"
+"""`baselines.py` imports it, and so does every worker; DataComp's own is 1.13.0."""
 BAR_SECONDS, BAR_RATIO, BAR_MEMORY = 3.0, 10.0, 2.0
 BAR_PUBLISHED = {"basic": (8.0, 3.0)}
 """Seconds and ratio on the published files; of filters that only compare scores 5 s and 5 times."""
@@ -395,7 +398,7 @@ def measure_peer(folder: Path, preset: str, checkout: str, python: str) -> dict[
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)
     started, cpu = time.perf_counter(), cpu_of_children()
-    command = peer(python, checkout, assets, [job])
+    command = peer(python, checkout, assets, [job], whole=True)
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -568,7 +571,7 @@ def main() -> int:
     if options.datacomp:
         from datacomp import environment
 
-        options.python = environment(options.venv)
+        options.python = environment(options.venv, [TORCH])
     wanted = sorted({options.rows, *([options.scale] if options.scale else [])})
     if options.datacomp:
         wanted = sorted({*wanted, options.peer_rows})

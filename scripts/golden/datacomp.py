@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +74,26 @@ SMALL = {
 FAILS = {"clip_l14_fraction_1": {"name": "clip_score", "arch": "l14", "fraction": 1.0}}
 
 
-def environment(folder: Path) -> str:
-    """The interpreter of DataComp's environment, which is made when it is missing."""
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
+def environment(folder: Path, more: Sequence[str] = ()) -> str:
+    """The interpreter of DataComp's environment, which is made when it is missing or lacks a package."""
+    python, ready, wanted = folder / "bin" / "python", folder / "ready", [*PACKAGES, *more]
+    if not ready.exists() or not set(wanted) <= set(ready.read_text().split()):
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-        (folder / "ready").write_text("\n".join(PACKAGES))
+        subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+        ready.write_text("\n".join(wanted))
     return str(python)
 
 
-def peer(python: str, checkout: str, assets: Path, jobs: list[Job]) -> list[str]:
-    """The command that runs jobs in DataComp's environment; it ends with a line of JSON."""
+def peer(python: str, checkout: str, assets: Path, jobs: list[Job], whole: bool = False) -> list[str]:
+    """The command that runs jobs in DataComp's environment; it ends with a line of JSON.
+
+    Args:
+        whole: with the torch that is there, and workers that start as DataComp starts them.
+    """
     path = assets / "jobs.json"
     path.write_text(json.dumps(jobs))
-    return [python, str(HERE / "datacomp_peer.py"), checkout, str(GOLDEN), str(assets), str(path)]
+    program = [str(HERE / "datacomp_peer.py"), checkout, str(GOLDEN), str(assets), str(path)]
+    return [python, *program, *(["--whole"] if whole else [])]
 
 
 def write_assets(folder: Path) -> None:

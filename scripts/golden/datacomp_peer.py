@@ -1,10 +1,11 @@
 """Runs DataComp's filters; started by `datacomp.py` and by the benchmark in an environment of DataComp's own.
 
-    python datacomp_peer.py CHECKOUT MADE ASSETS JOBS
+    python datacomp_peer.py CHECKOUT MADE ASSETS JOBS [--whole]
 
 JOBS is a file with a list of {"metadata", "save", "workers", "name", "arch", "threshold", "fraction"}.
-DataComp's own code decides about everything; languages, torch and downloads are stood in for. The last line
-is JSON.
+DataComp's own code decides about everything; languages and downloads are stood in for. So is torch, and
+workers are forked, but for --whole, with which they start as DataComp starts them: each by itself, importing
+everything again. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from types import SimpleNamespace
 from typing import Any
 
 
-def prepared(checkout: str, made: str, assets: Path) -> Any:
+def prepared(checkout: str, made: str, assets: Path, whole: bool) -> Any:
     """DataComp's module, its way to the network closed."""
-    sys.path[:0] = [str(Path(__file__).parent / "stand_ins"), made, checkout]
-    multiprocessing.set_start_method("fork")
-    # Its own choice, spawn, would import the modules again and lose what is replaced here.
-    multiprocessing.set_start_method = lambda *_, **__: None  # type: ignore[assignment]
+    stand_ins = Path(__file__).parent / "stand_ins"
+    sys.path[:0] = [str(stand_ins), made, checkout]
+    if not whole:
+        sys.path.insert(0, str(stand_ins / "arrays"))
+        multiprocessing.set_start_method("fork")
+        multiprocessing.set_start_method = lambda *_, **__: None  # type: ignore[assignment]
     import nltk
     from baselines import apply_filter
 
@@ -38,8 +41,8 @@ def prepared(checkout: str, made: str, assets: Path) -> Any:
 
 
 def main() -> None:
-    checkout, made, assets, jobs = sys.argv[1:]
-    module = prepared(checkout, made, Path(assets))
+    checkout, made, assets, jobs, *whole = sys.argv[1:]
+    module = prepared(checkout, made, Path(assets), bool(whole))
     results = []
     for job in json.loads(Path(jobs).read_text()):
         wanted = {"arch": None, "threshold": None, "fraction": None, "image_based_scale": "small", **job}
@@ -58,3 +61,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # A worker that was not forked: what is stood in for is not there yet.
+    prepared(sys.argv[1], sys.argv[2], Path(sys.argv[3]), whole=True)
