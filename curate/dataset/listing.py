@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from curate.dataset.workspace import FileRef
@@ -39,6 +42,38 @@ def listed(
     Raises:
         UserError: there is no such file or folder, or it cannot be listed.
     """
+    refs = _below(pattern, place) if _is_folder(pattern) else _found(pattern, options, place)
+    for ref in refs:
+        name = ref.path.rpartition("/")[2]
+        if name.endswith(endings) and not name.startswith((".", "_")):
+            yield ref
+
+
+def is_path(url: str) -> bool:
+    """Whether it is a path of this machine as the system has it, so that nothing has to look for a store."""
+    return url.startswith("/") and "::" not in url
+
+
+def _is_folder(pattern: str) -> bool:
+    return not _REMOTE.match(pattern) and "::" not in pattern and Path(pattern).is_dir()
+
+
+def _below(folder: str, place: str) -> Iterator[FileRef]:
+    """All files below a local folder, as fsspec would find them; nothing has to be imported for it."""
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{place}: '{folder}' cannot be listed: {error}") from None
+
+    for parent, _, names in os.walk(os.path.abspath(folder), onerror=fail, followlinks=True):  # noqa: PTH100
+        for name in names:
+            path = f"{parent}/{name}"
+            # A link to nothing, or a file that has just gone.
+            with contextlib.suppress(FileNotFoundError):
+                found = Path(path).stat()
+                yield _ref(path, found.st_size, found.st_mtime)
+
+
+def _found(pattern: str, options: Mapping[str, Any], place: str) -> Iterator[FileRef]:
     fs, path = open_fs(pattern, options)
     try:
         if fs.isdir(path):
@@ -55,11 +90,7 @@ def listed(
         raise UserError(f"{place}: '{pattern}': no such file or folder") from None
     except OSError as error:
         raise UserError(f"{place}: '{pattern}' cannot be listed: {error}") from None
-    for info in infos:
-        ref = file_ref(fs, info)
-        name = ref.path.rpartition("/")[2]
-        if name.endswith(endings) and not name.startswith((".", "_")):
-            yield ref
+    yield from (file_ref(fs, info) for info in infos)
 
 
 def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
@@ -69,4 +100,8 @@ def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
     name, size = str(info["name"]), int(info.get("size") or 0)
     changed = next((info[key] for key in _CHANGED if info.get(key)), "")
     url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))
+    return _ref(url, size, changed)
+
+
+def _ref(url: str, size: int, changed: object) -> FileRef:
     return FileRef(url, size, f"{size}-{changed}")

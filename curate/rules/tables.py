@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.config.tables import TableSettings
-from curate.dataset.listing import listed, open_fs
+from curate.dataset.listing import is_path, listed, open_fs
 from curate.dataset.samples import Column, need
 from curate.dataset.uid import from_halves, uid_of, usable_halves
 from curate.dataset.workspace import FileRef, Workspace
@@ -240,6 +240,8 @@ def columns_of_tables(
 
 
 def _opened(url: str, options: Mapping[str, Any], metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    if is_path(url):
+        return pq.ParquetFile(url, metadata=metadata)
     fs, path = open_fs(url, options)
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     return pq.ParquetFile(path if local else fs.open(path, "rb"), metadata=metadata)
