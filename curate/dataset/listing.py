@@ -64,7 +64,7 @@ def _below(folder: str, place: str) -> Iterator[FileRef]:
     def fail(error: OSError) -> None:
         raise UserError(f"{place}: '{folder}' cannot be listed: {error}") from None
 
-    for parent, _, names in os.walk(os.path.abspath(folder), onerror=fail, followlinks=True):  # noqa: PTH100
+    for parent, _, names in os.walk(os.path.abspath(folder), onerror=fail):  # noqa: PTH100
         for name in names:
             path = f"{parent}/{name}"
             # A link to nothing, or a file that has just gone.
