@@ -75,6 +75,11 @@ def usable_halves(
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, SUBSET_DTYPE), *parts])
 
 
+def moved(records: npt.NDArray[np.void], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.void]:
+    """The records of these rows, as complex numbers, which have their size: five times as fast as records."""
+    return records.view(np.complex128)[rows].view(SUBSET_DTYPE)
+
+
 def packed(uids: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Hex uids as ``HALVES``; zeros for whatever is none."""
     return pa.FixedSizeBinaryArray.from_buffers(HALVES, len(uids), [None, pa.py_buffer(usable_halves(uids))])
@@ -112,9 +117,7 @@ def _strictly(uids: pa.Array, _: None = None) -> npt.NDArray[np.void]:
 
 def _leniently(uids: pa.Array, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.void]:
     if uids.type == HALVES:
-        stored = _stored(uids)
-        # As complex numbers, which have the same size, they are moved five times as fast as records.
-        return stored if rows is None else stored.view(np.complex128)[rows].view(SUBSET_DTYPE)
+        return _stored(uids) if rows is None else moved(_stored(uids), rows)
     try:
         digits = _digits(uids)
     except pa.ArrowException:

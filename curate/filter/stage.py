@@ -153,8 +153,9 @@ class FilterStage(Stage):
                 for batch, judged in judge.all_batches(by):
                     kept = funnel.add(judged.verdicts, judged.copies, batch.table)
                     uids = usable_halves(batch.table["uid"], kept)
-                    copied = judged.copies is not None
-                    writer.add(np.repeat(uids, judged.repeats(kept)) if copied else uids)
+                    if judged.copies is not None:
+                        uids = np.repeat(uids, judged.repeats(kept))
+                    writer.add(uids)
                     if self.tables is None:
                         counts += _of_shards(batch, kept, judged.copies)
             refs.append(ref_of(temporary, subset))

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from curate.dataset.uid import SUBSET_DTYPE
+from curate.dataset.uid import SUBSET_DTYPE, moved
 
 Records = npt.NDArray[np.void]
 
@@ -172,7 +172,7 @@ class _Slices:
         """Some more."""
         slices = (records["f0"] >> np.uint64(64 - _SLICE_BITS)).astype(np.uint8)
         ends = np.cumsum(np.bincount(slices, minlength=len(self._slices)))
-        parted = _moved(records, np.argsort(slices, kind="stable"))
+        parted = moved(records, np.argsort(slices, kind="stable"))
         for mine, part in zip(self._slices, np.split(parted, ends[:-1]), strict=True):
             mine.append(part)
         self.rows += len(records)
@@ -186,16 +186,11 @@ class _Slices:
 def _sorted(parts: list[Records]) -> Records:
     records = np.concatenate([np.empty(0, SUBSET_DTYPE), *parts])
     parts.clear()
-    found = _moved(records, _order(np.ascontiguousarray(records["f0"])))
+    found = moved(records, _order(np.ascontiguousarray(records["f0"])))
     halves_of = found["f0"]
     if (halves_of[1:] == halves_of[:-1]).any():
         found = found[np.lexsort((found["f1"], found["f0"]))]
     return found
-
-
-def _moved(records: Records, order: npt.NDArray[np.int64]) -> Records:
-    """As complex numbers, which have the same size, they are moved five times as fast as records."""
-    return records.view(np.complex128)[order].view(SUBSET_DTYPE)
 
 
 def _order(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -243,9 +243,8 @@ class Judged:
     copies: Copies | None
 
     def repeats(self, kept: Mask) -> npt.NDArray[np.int32]:
-        """The repeats of the kept rows, shape (kept,)."""
-        if self.copies is None:
-            return np.ones(np.count_nonzero(kept), np.int32)
+        """The repeats of the kept rows, shape (kept,), where rows have any."""
+        assert self.copies is not None
         repeats = self.copies[kept]
         if repeats.max(initial=0) > np.iinfo(np.int32).max:
             raise UserError(f"shard {self.shard}: samplers one on top of the other repeat a row too often")

@@ -181,15 +181,13 @@ class Checker:
         return name in self.columns and name not in _KEYWORDS and _PLAIN_NAME.fullmatch(name) is not None
 
     def _plain_comparison(self, found: re.Match[str]) -> Short | None:
-        name, kind = found["name"], scan_type(self.columns[found["name"]].type)
+        name, stored = found["name"], self.columns[found["name"]].type
         if found["text"] is None:
-            bound = _bound(kind, found["minus"].lstrip() + found["number"])
+            bound = _bound(scan_type(stored), found["minus"].lstrip() + found["number"])
             return None if bound is None else functools.partial(_compared, name, _SIGNS[found["sign"]], bound)
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not pa.types.is_string(kind):
+        if not pa.types.is_string(plain_type(stored)):
             return None
-        return functools.partial(_is_text, name, pa.scalar(found["text"], kind))
+        return functools.partial(_is_text, name, pa.scalar(found["text"], pa.string()))
 
     def _comparison(self, name: str, sign: str, number: str) -> Short | None:
         """The comparison of a column with a number, as DuckDB does it: in the type of the column."""
@@ -381,6 +379,12 @@ def _all_hold(parts: Sequence[Short], table: pa.Table) -> pa.ChunkedArray:
 def scan_type(stored: pa.DataType) -> pa.DataType:
     """The Arrow type in which DuckDB sees a stored column: it does not read half floats."""
     return pa.float32() if pa.types.is_float16(stored) else stored
+
+
+def plain_type(stored: pa.DataType) -> pa.DataType:
+    """The same without a dictionary, which may differ from shard to shard."""
+    kind = scan_type(stored)
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

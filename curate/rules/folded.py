@@ -27,7 +27,7 @@ from curate.dataset.uid import packed
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.rules.column_file import FEW, ColumnWriter, Part, column_parts
-from curate.rules.expressions import scan_type
+from curate.rules.expressions import plain_type
 from curate.rules.pool import Batch, Pool, Uids
 from curate.rules.tables import FAMILY, TablesPool
 
@@ -91,7 +91,7 @@ class Folding(Pool):
                     if name == _RAW:
                         writer.add(pa.chunked_array([packed(batch.table["uid"])]), rows)
                     else:
-                        writer.add(batch.table[name].cast(_plain(self.columns[name].type)), rows)
+                        writer.add(batch.table[name].cast(plain_type(self.columns[name].type)), rows)
 
     def _remove_older(self, path: str) -> None:
         """The same column as it was when its tables were others."""
@@ -160,9 +160,3 @@ class _Mapped:
 def _opened(workspace: Workspace, path: str) -> Iterator[_Mapped]:
     with workspace.local(path) as local:
         yield _Mapped(local, f"{workspace.url}/{path}")
-
-
-def _plain(stored: pa.DataType) -> pa.DataType:
-    """What a file of batches can hold: dictionaries may differ from shard to shard."""
-    kind = scan_type(stored)
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
