@@ -16,7 +16,7 @@ from rich.markup import escape
 from curate import __version__
 from curate.dataset import layout
 from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
-from curate.startup import leave_pandas_out, starting
+from curate.startup import end_without_collecting, leave_pandas_out, starting
 
 # What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
 if TYPE_CHECKING:
@@ -539,6 +539,7 @@ def _root(
 
 def main(args: list[str] | None = None) -> None:
     """Entry point: runs a verb and turns what went wrong into a line and an exit code."""
+    end_without_collecting()
     try:
         app(args, standalone_mode=True)
     except (BudgetExceededError, IncompleteError) as error:

@@ -94,3 +94,11 @@ def test_garbage_is_collected_again_after_a_start() -> None:
         interrupted()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+def test_a_command_ends_without_a_last_collection() -> None:
+    # The first one to be registered is called last.
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))\n"
+    code += "from curate.cli import main; main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) > 10_000
