@@ -186,29 +186,33 @@ class _Slices:
 def _sorted(parts: list[Records]) -> Records:
     records = np.concatenate([np.empty(0, SUBSET_DTYPE), *parts])
     parts.clear()
-    found = moved(records, _order(np.ascontiguousarray(records["f0"])))
-    halves_of = found["f0"]
-    if (halves_of[1:] == halves_of[:-1]).any():
-        found = found[np.lexsort((found["f1"], found["f0"]))]
+    found = moved(records, _order(records["f0"] >> np.uint64(32)))
+    twins = _equal_to_next(found["f0"] >> np.uint64(32))
+    if twins.any():
+        # Next to each other already, and few of hashes.
+        at = np.flatnonzero(np.append(twins, False) | np.append(False, twins))
+        some = found[at]
+        found[at] = some[np.lexsort((some["f1"], some["f0"]))]
     return found
 
 
 def _order(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """The order of hashes: by their first 16 bits, which is counting, then by all, with little left to do.
-
-    Three times as fast as an ordinary sort; of values that are no hashes as fast as that.
-    """
-    order = np.argsort((values >> np.uint64(48)).astype(np.uint16), kind="stable")
-    return order[np.argsort(values[order], kind="stable")]
+    """The order of numbers of 32 bits, 16 at a time, which is counting: five times as fast as comparing."""
+    order = np.argsort(values.astype(np.uint16), kind="stable")
+    return order[np.argsort((values >> np.uint64(16)).astype(np.uint16)[order], kind="stable")]
 
 
 def _not_as_before(last: Records, records: Records) -> Records:
     """Sorted records without those that are equal to the one before."""
-    new = np.concatenate([last, records])
-    equal = new["f0"][1:] == new["f0"][:-1]
+    equal = np.append(records["f0"][:1] == last["f0"], _equal_to_next(records["f0"]))
     if equal.any():
-        equal &= new["f1"][1:] == new["f1"][:-1]
+        equal &= np.append(records["f1"][:1] == last["f1"], _equal_to_next(records["f1"]))
     return records[~equal] if equal.any() else records
+
+
+def _equal_to_next(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which numbers, but the last, are equal to the one behind them, shape (n - 1,)."""
+    return np.asarray(values[1:] == values[:-1])
 
 
 def _merge(runs: list[_Run], rows: int) -> Iterator[Records]:

@@ -35,6 +35,7 @@ NO_UID = "0" * 32
 
 _READERS = min(os.cpu_count() or 1, 8)
 _ENDINGS = (".parquet",)
+_FOOTERS_AT_ONCE = 16
 
 
 def table_files(settings: TableSettings) -> list[FileRef]:
@@ -190,8 +191,7 @@ def open_tables(
         UserError: a column that the settings name is not there, or nothing says what the uid is.
         DataError: a file cannot be read.
     """
-    with ThreadPoolExecutor(2 * _READERS) as executor:
-        footers = list(executor.map(lambda ref: _footer(ref, settings.storage_options), files))
+    footers = _footers(files, settings.storage_options)
     parts = {
         f"{ref.path}#{group}": Part(ref.path, group, metadata.row_group(group).num_rows, metadata)
         for ref, metadata in zip(files, footers, strict=True)
@@ -249,6 +249,15 @@ def _opened(url: str, options: Mapping[str, Any], metadata: pq.FileMetaData | No
 
 _FOOTERS: dict[FileRef, pq.FileMetaData] = {}
 """Of files that were opened before: each experiment is planned and then run."""
+
+
+def _footers(files: Sequence[FileRef], options: Mapping[str, Any]) -> list[pq.FileMetaData]:
+    """Some at a time for each thread: to hand each one over costs as much as to read it."""
+    some = [files[i : i + _FOOTERS_AT_ONCE] for i in range(0, len(files), _FOOTERS_AT_ONCE)]
+    with ThreadPoolExecutor(2 * _READERS) as executor:
+        return [
+            m for found in executor.map(lambda refs: [_footer(r, options) for r in refs], some) for m in found
+        ]
 
 
 def _footer(ref: FileRef, options: Mapping[str, Any]) -> pq.FileMetaData:
