@@ -32,7 +32,13 @@ def end_without_collecting() -> None:
 
     Whatever has to be closed closes as ever; what comes at the very end, the memory, goes with the process.
     """
-    atexit.register(gc.freeze)
+    atexit.register(_freeze_light)
+
+
+def _freeze_light() -> None:
+    # Torch brings modules that complain at the end about whatever was not collected.
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 class _NoPandas:

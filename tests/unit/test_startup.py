@@ -96,9 +96,13 @@ def test_garbage_is_collected_again_after_a_start() -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_a_command_ends_without_a_last_collection() -> None:
+@pytest.mark.parametrize(("before", "least", "most"), [("", 10_000, 10**9), ("import torch", 0, 0)])
+def test_a_command_ends_without_a_last_collection_unless_it_loaded_torch(
+    before: str, least: int, most: int
+) -> None:
     # The first one to be registered is called last.
-    code = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))\n"
+    code = f"import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); {before}\n"
     code += "from curate.cli import main; main(['--version'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout.split()[-1]) > 10_000
+    assert least <= int(done.stdout.split()[-1]) <= most
+    assert not done.stderr
