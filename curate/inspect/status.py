@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from curate.dataset import layout
@@ -57,7 +58,7 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
         statuses: of ``read_status``.
         reasons: how many drop reasons to name per stage.
     """
-    table = Table(title=f"workspace {workspace.url}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("stage", no_wrap=True)
     for name in ("units", "rows in", "rows out", "kept", "work", "size"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -72,7 +73,11 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
             duration_text(s.seconds),
             size_text(s.bytes_out),
         )
-    console.print(table)
+    console.print(f"[italic]workspace {escape(workspace.url)}[/]\n", highlight=False, soft_wrap=True)
+    # A figure is never cut short to fit a line.
+    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table, crop=False)
+    console.print()
     for s in statuses:
         named = list(s.drops.items())[:reasons]
         words = [f"{reason} [bold]{n:,}[/]" for reason, n in named]
