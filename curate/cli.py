@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,15 @@ from rich.markup import escape
 
 from curate import __version__
 from curate.dataset import layout
-from curate.errors import BudgetExceededError, CurateError, IncompleteError, UserError
+from curate.errors import (
+    BudgetExceededError,
+    CurateError,
+    IncompleteError,
+    UserError,
+    is_of_storage,
+    reaching,
+    storage_text,
+)
 from curate.startup import end_without_collecting, leave_pandas_out, starting
 
 # What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
@@ -102,23 +111,56 @@ def _run(
 ) -> None:
     with starting():
         from curate.config.loading import dump
-        from curate.pipeline import build
+        from curate.pipeline import VERBS, build
         from curate.run.engine import Engine
 
+        for name in redo or ():
+            if name not in {*VERBS, "all"}:
+                raise UserError(f"--redo {name}: no such verb (verbs: {', '.join(VERBS)}, or all)")
         engine = Engine(
             _workspace(config.workspace, config.storage_options), config.run, err, redo=frozenset(redo or ())
         )
         stages = build(config, verbs)
     if change is not None:
         stages = change(stages)
-    if dry_run:
-        engine.preview(stages)
+    if not stages:
+        err.print(f"nothing to do: {_missing(config, verbs)}", highlight=False, soft_wrap=True)
         return
     try:
-        engine.run(stages, config_text=dump(config))
+        with reaching(f"workspace {config.workspace}"):
+            if dry_run:
+                engine.preview(stages)
+            else:
+                engine.run(stages, config_text=dump(_for_any_folder(config)))
     except KeyboardInterrupt:
         err.print("[red]interrupted[/]; what was committed is kept, the same command goes on from there")
         raise typer.Exit(130) from None
+
+
+def _for_any_folder(config: PipelineConfig) -> PipelineConfig:
+    """With tables that are found from wherever `explain` and `diff` are called."""
+    tables = config.filter.tables
+    if tables is None:
+        return config
+    paths = tuple(p if ":" in p or p.startswith("~") else str(Path(p).absolute()) for p in tables.paths)
+    settings = config.filter.model_copy(update={"tables": tables.model_copy(update={"paths": paths})})
+    return config.model_copy(update={"filter": settings})
+
+
+def _missing(config: PipelineConfig, verbs: tuple[str, ...]) -> str:
+    """What a config would need for a verb that has no stage."""
+    if verbs == ("filter",):
+        grids = ", and `--grid` compares the points of its filter.grids" if config.filter.grids else ""
+        return f"there are no filter.experiments{grids}"
+    needs = {
+        "download": "`download: null` means a pool without images",
+        "embed": "there are no embed.models",
+        "score": "there are no score.scorers",
+        "index": "there are no filter.experiments to index, or no embed.models",
+        "export": "there are no filter.experiments to export",
+        "report": "there are no filter.experiments to report",
+    }
+    return "; ".join(needs.get(verb, verb) for verb in verbs)
 
 
 @app.command()
@@ -378,16 +420,17 @@ def query(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a .parquet, .csv or .jsonl file instead.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Rows printed.")] = 40,
+    limit: Annotated[int, typer.Option(help="Rows printed.", min=0)] = 40,
 ) -> None:
     """SQL (DuckDB) over candidates, images, samples, scores_…, embeddings_…, selection_…, records."""
     from curate.inspect.query import run_query
-    from curate.inspect.tables import print_table, write_table
+    from curate.inspect.tables import counted, print_table, write_table
 
     table = run_query(_workspace(workspace), sql)
     if output is not None:
         write_table(table, output)
-        err.print(f"{table.num_rows:,} rows → {output}")
+        rows = counted(table.num_rows, "row")
+        err.print(f"{rows} → {escape(str(output))}", highlight=False, soft_wrap=True)
     else:
         print_table(out, table, limit)
 
@@ -439,7 +482,7 @@ def init(
         raise UserError(f"{path}: exists already; choose another name")
     text = preset_text(preset)
     try:
-        path.write_text(text)
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     err.print(f"wrote {path}; edit ingest.sources, then: curate run {path}")
@@ -494,7 +537,7 @@ def config_presets() -> None:
     from curate.config.loading import presets
 
     for name, line in presets().items():
-        out.print(f"[bold]{name}[/]  {escape(line)}", highlight=False)
+        out.print(f"[bold]{name}[/]  {escape(line)}", highlight=False, soft_wrap=True)
 
 
 @config_app.command("keys")
@@ -512,7 +555,9 @@ def _config_of(workspace: Workspace) -> PipelineConfig:
     """The config that was last run on a workspace."""
     from curate.config.loading import load_config
 
-    if not workspace.exists(layout.CONFIG):
+    with reaching(f"workspace {workspace.url}"):
+        there = workspace.exists(layout.CONFIG)
+    if not there:
         raise UserError(
             f"{workspace.url}: no run was made here (no {layout.CONFIG}); give one with --workspace"
         )
@@ -538,18 +583,32 @@ def _root(
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: runs a verb and turns what went wrong into a line and an exit code."""
+    """Entry point: runs a verb and turns what went wrong into a line and an exit code.
+
+    What is nobody's mistake but ours ends in a traceback.
+    """
     end_without_collecting()
+    for stream in (sys.stdout, sys.stderr):
+        # A text that the terminal's encoding lacks costs its letters, and not the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(args, standalone_mode=True)
     except (BudgetExceededError, IncompleteError) as error:
-        _fail(error, 3)
+        _fail(str(error), 3)
     except CurateError as error:
-        _fail(error, 2)
+        _fail(str(error), 2)
+    except Exception as error:
+        if not is_of_storage(error):
+            raise
+        _fail(storage_text(error), 2)
 
 
-def _fail(error: Exception, code: int) -> Any:
-    for line in str(error).splitlines():
+def _fail(text: str, code: int) -> Any:
+    for line in text.splitlines():
+        if line.startswith(" "):  # goes with the line before
+            err.print(escape(line), highlight=False, soft_wrap=True)
+            continue
         err.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
     sys.exit(code)
 

@@ -6,10 +6,11 @@ Stage modules are imported when they are asked for: ``curate status`` does not p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
-from curate.config.models import PipelineConfig
+from curate.config.models import ModelSettings, PipelineConfig
 from curate.errors import ConfigError, UserError
 from curate.run.stage import Stage, in_one_pass
 
@@ -38,12 +39,23 @@ def _embed(config: PipelineConfig) -> Iterator[Stage]:
 
     stages: list[Stage] = []
     for alias, model in config.embed.models.items():
+        _need_weights(alias, model)
         if model.source:
             stages += [SortStage(alias, model), JoinStage(alias, model)]
         else:
             stages.append(EmbedStage(alias, model))
     in_one_pass([stage for stage in stages if isinstance(stage, EmbedStage)])
     yield from stages
+
+
+def _need_weights(alias: str, model: ModelSettings) -> None:
+    """Raises ConfigError when a path names no weights: now, and not behind days of download."""
+    given = {"model": model.model.removeprefix("local-dir:"), "pretrained": model.pretrained or ""}
+    if not model.model.startswith("local-dir:"):
+        del given["model"]
+    for key, path in given.items():
+        if "/" in path and not Path(path).expanduser().exists():
+            raise ConfigError(f"embed.models.{alias}.{key}: {path}: no such file or folder")
 
 
 def _score(config: PipelineConfig) -> Iterator[Stage]:

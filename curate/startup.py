@@ -32,12 +32,15 @@ def end_without_collecting() -> None:
 
     Whatever has to be closed closes as ever; what comes at the very end, the memory, goes with the process.
     """
-    atexit.register(_freeze_light)
+    atexit.register(_freeze)
 
 
-def _freeze_light() -> None:
-    # Torch brings modules that complain at the end about whatever was not collected.
-    if "torch" not in sys.modules:
+_COMPLAINING = {"torch", "duckdb"}
+"""They bring modules that at the end complain about whatever was not collected (nanobind's)."""
+
+
+def _freeze() -> None:
+    if not _COMPLAINING & sys.modules.keys():
         gc.freeze()
 
 

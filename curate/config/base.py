@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+NAME_LENGTH = 64
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=NAME_LENGTH)]
+"""A name that becomes part of a path and of a SQL identifier: letters, digits, underscore."""
+
+RULE_PATTERN = r"^\P{Cc}+$"
+
+RuleName = Annotated[str, Field(pattern=RULE_PATTERN, max_length=NAME_LENGTH)]
+"""A name that is only ever shown, as the reason why a row was dropped: any text on one line."""
 
 
 class Settings(BaseModel):

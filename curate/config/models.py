@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from curate.config.base import Settings, knob
+from curate.config.base import Name, Settings, knob
 from curate.config.embeddings import StoredSource
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
 from curate.config.scorers import ScorerSettings
 from curate.config.tables import TableSettings
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=64)]
-"""A name that becomes part of a path and of a SQL identifier: letters, digits, underscore."""
+
+def _told_apart(named: dict[str, Any]) -> dict[str, Any]:
+    """Names are told apart without their case: some disks and SQL do not see it."""
+    seen: dict[str, str] = {}
+    for name in named:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise ValueError(
+                f"'{other}' and '{name}' differ only in case, and folders on some disks and names in SQL do "
+                "not see case; rename one"
+            )
+    return named
+
+
+_TOLD_APART = AfterValidator(_told_apart)
 
 
 class RunSettings(Settings):
@@ -68,7 +81,9 @@ class SourceSettings(Settings):
 class IngestSettings(Settings):
     """Sources and the cheap rules that act before a byte is downloaded."""
 
-    sources: tuple[SourceSettings, ...] = Field(min_length=1, description="Where candidates come from.")
+    sources: tuple[SourceSettings, ...] = Field(
+        min_length=1, description="Where candidates come from.", examples=["[{paths: [crawl]}]"]
+    )
     shard_size: int = Field(10_000, ge=1, description="Candidates per shard, about.")
     text_repair: Literal["none", "laion"] = Field(
         "none",
@@ -161,20 +176,24 @@ class ModelSettings(StoredSource):
 class EmbedSettings(Settings):
     """Which models embed images and texts. The first one's similarity is the column `similarity`."""
 
-    models: dict[Name, ModelSettings] = Field({}, description="Alias → model; the alias names the folder.")
+    models: Annotated[dict[Name, ModelSettings], _TOLD_APART] = Field(
+        {}, description="Alias → model; the alias names the folder."
+    )
 
 
 class ScoreSettings(Settings):
     """Named scorers; each adds its own columns, `<name>_…`."""
 
-    scorers: dict[Name, ScorerSettings] = Field({}, description="Name → scorer, see `curate config keys`.")
+    scorers: Annotated[dict[Name, ScorerSettings], _TOLD_APART] = Field(
+        {}, description="Name → scorer, see `curate config keys`."
+    )
 
 
 class FilterSettings(Settings):
     """Named experiments, each a set of rules over columns."""
 
-    experiments: dict[Name, Experiment] = Field({}, description="Name → experiment.")
-    grids: dict[Name, Grid] = Field(
+    experiments: Annotated[dict[Name, Experiment], _TOLD_APART] = Field({}, description="Name → experiment.")
+    grids: Annotated[dict[Name, Grid], _TOLD_APART] = Field(
         {}, description="Name → grid: a table of experiments that `curate filter --grid` compares."
     )
     tables: TableSettings | None = Field(

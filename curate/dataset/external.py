@@ -7,7 +7,7 @@ import hashlib
 import time
 from typing import Any
 
-from curate.errors import UserError
+from curate.errors import UserError, reaching, storage_text
 
 
 def digest(url: str, place: str) -> str:
@@ -21,7 +21,8 @@ def digest(url: str, place: str) -> str:
         UserError: no such file.
     """
     fs, path = _found(url, place)
-    info = fs.info(path)
+    with reaching(f"{place}: {url}"):
+        info = fs.info(path)
     changed = info.get("mtime") or info.get("LastModified") or ""
     # A clock ticks every few milliseconds: what was written just now may be written again in this tick.
     settled = not isinstance(changed, float) or time.time() - changed > 2
@@ -36,7 +37,8 @@ def read(url: str, place: str, expected: str | None = None) -> bytes:
             another file than the driver).
     """
     fs, path = _found(url, place)
-    data: bytes = fs.cat_file(path)
+    with reaching(f"{place}: {url}"):
+        data: bytes = fs.cat_file(path)
     if expected is not None and hashlib.blake2b(data, digest_size=16).hexdigest() != expected:
         raise UserError(f"{place}: {url} has changed, or is another file on this worker; run again")
     return data
@@ -49,9 +51,17 @@ def _found(url: str, place: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError, TypeError) as error:
         raise UserError(f"{place}: cannot open '{url}': {error}") from None
-    if not fs.isfile(path):
-        what = "is a folder, not a file" if fs.exists(path) else "no such file"
-        raise UserError(f"{place}: {url}: {what}")
+    with reaching(f"{place}: {url}"):
+        try:
+            kind = fs.info(path)["type"]
+        except FileNotFoundError as error:
+            # What a web server's filesystem calls not found may be that there is no server.
+            cause = error.__cause__
+            here = "" if "://" in url else f" (looked for {path})"
+            why = f"no such file{here}" if cause is None else f"no such file ({storage_text(cause)})"
+            raise UserError(f"{place}: {url}: {why}") from None
+    if kind != "file":
+        raise UserError(f"{place}: {url}: is a folder, not a file")
     return fs, path
 
 

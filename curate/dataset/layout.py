@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote
 
 DATASET = ".curate/dataset.json"
@@ -58,7 +59,11 @@ def embedding_model(model: str) -> str:
 
 def folded_column(family: str, column: str, key: str) -> str:
     """A column of all shards, one behind the other; may be removed, it is made again."""
-    return f".curate/columns/{family}/{quote(column, safe='')}-{key}.arrow"
+    name = quote(column, safe="")
+    if len(name) > 100:
+        # A file's name has at most 255 bytes, and a temporary one some more.
+        name = f"{name[:60]}~{hashlib.blake2b(column.encode(), digest_size=8).hexdigest()}"
+    return f".curate/columns/{family}/{name}-{key}.arrow"
 
 
 def stored_rows(model: str, name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.dataset.workspace import FileRef
-from curate.errors import UserError
+from curate.errors import UserError, reaching
 
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
@@ -74,6 +74,12 @@ def _below(folder: str, place: str) -> Iterator[FileRef]:
 
 
 def _found(pattern: str, options: Mapping[str, Any], place: str) -> Iterator[FileRef]:
+    with reaching(f"{place}: '{pattern}'"):
+        fs, infos = _infos(pattern, options, place)
+    yield from (file_ref(fs, info) for info in infos)
+
+
+def _infos(pattern: str, options: Mapping[str, Any], place: str) -> tuple[Any, list[Mapping[str, Any]]]:
     fs, path = open_fs(pattern, options)
     try:
         if fs.isdir(path):
@@ -88,9 +94,7 @@ def _found(pattern: str, options: Mapping[str, Any], place: str) -> Iterator[Fil
             infos = [fs.info(path)]
     except FileNotFoundError:
         raise UserError(f"{place}: '{pattern}': no such file or folder") from None
-    except OSError as error:
-        raise UserError(f"{place}: '{pattern}' cannot be listed: {error}") from None
-    yield from (file_ref(fs, info) for info in infos)
+    return fs, infos
 
 
 def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:

@@ -6,6 +6,7 @@ finished stage are folded into one parquet file; a single record beside it is ne
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -152,6 +153,14 @@ class RecordStore:
                         rows.clear()
                 writer.write_table(pa.Table.from_pylist(rows, schema))
             return ref_of(temporary, path)
+
+
+def inputs_digest(inputs: tuple[FileRef, ...]) -> str:
+    """128-bit digest over paths, sizes and digests, in order."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for ref in inputs:
+        hasher.update(f"{ref.path}\0{ref.size}\0{ref.digest}\n".encode())
+    return hasher.hexdigest()
 
 
 def _decode(text: bytes, kind: type[_Kind]) -> _Kind:

@@ -69,9 +69,11 @@ class Selection:
                 start = stream.tell()
                 size = stream.seek(0, 2)
         except ValueError as error:
-            raise DataError(f"{place}: not a whole npy file ({error}); run `curate filter`") from None
+            raise DataError(
+                f"{place}: not a whole npy file ({error}); remove it and run `curate filter`"
+            ) from None
         if (shape, kind, size) != ((total,), SUBSET_DTYPE, start + total * SUBSET_DTYPE.itemsize):
-            raise DataError(f"{place}: not the file of its counts; run `curate filter`")
+            raise DataError(f"{place}: not the file of its counts; remove it and run `curate filter`")
         return start
 
     def read(self, shard: str) -> pa.Table:

@@ -138,7 +138,7 @@ def _stored(uids: pa.Array) -> npt.NDArray[np.void]:
 
 def _digits(uids: pa.Array) -> npt.NDArray[np.uint64] | None:
     """The digits of uids, shape (n, 4), in the array's memory; None when one has not 32 bytes or is null."""
-    texts = uids if uids.type == pa.string() else uids.cast(pa.string())
+    texts = _plain(uids)
     _, offsets, data = texts.buffers()
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     if texts.null_count or (np.diff(ends) != 32).any():
@@ -151,11 +151,26 @@ def _digits(uids: pa.Array) -> npt.NDArray[np.uint64] | None:
 def _of_32_bytes(uids: pa.Array) -> pa.Array:
     """With zeros in place of what is longer, shorter, null, or no text."""
     try:
-        texts = uids.cast(pa.string())
+        texts = _plain(uids).cast(pa.binary())
     except pa.ArrowException:
         return pa.array(["0" * 32] * len(uids))
     fine = pc.equal(pc.binary_length(texts), 32).fill_null(False)
-    return pc.if_else(fine, texts, "0" * 32)
+    return pc.if_else(fine, texts, b"0" * 32)
+
+
+def _plain(uids: pa.Array) -> pa.Array:
+    """As texts, or as bytes that may be no texts, with offsets of 32 bits.
+
+    Raises:
+        pa.ArrowException: they are neither.
+    """
+    kind = uids.type
+    if kind in (pa.string(), pa.binary()):
+        return uids
+    raw = (
+        pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind)
+    )
+    return uids.cast(pa.binary() if raw else pa.string())
 
 
 def _records(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:

@@ -21,7 +21,7 @@ from curate.filter.grid_counts import Counting
 from curate.filter.grid_files import Compared, read_comparison, write_comparison
 from curate.filter.grid_page import page_of
 from curate.reasons import FilterReason
-from curate.rules.database import Database, open_database, scratch_folder
+from curate.rules.database import Database, looking_folder, open_database, scratch_folder
 from curate.rules.digests import with_digest
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.families import Families, settings_of
@@ -85,7 +85,7 @@ class GridStage(Stage):
         if not samples.there():
             return []
         columns = samples.columns()
-        with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+        with looking_folder() as scratch, open_database(scratch) as connection:
             program = self._compile(connection, columns, samples).program
             for number, frozen in self.frozen.items():
                 point = self.points[number]

@@ -11,22 +11,22 @@ import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
 from curate.dataset.samples import Column
 from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.errors import UserError
 from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
 from curate.rules.breakdown import account_columns
-from curate.rules.database import Database, open_database, scratch_folder
+from curate.rules.database import Database, looking_folder, open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.families import Families, settings_of
+from curate.rules.families import settings_of
 from curate.rules.funnel import Funnel
 from curate.rules.logic import Copies, Mask
 from curate.rules.pool import Batch
 from curate.rules.sorting import SortedPool, arranged
-from curate.rules.sources import Samples, Tables, samples_of
+from curate.rules.sources import Samples, Tables, inputs_of, samples_of
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "all"
@@ -63,7 +63,10 @@ class FilterStage(Stage):
         self.experiment = experiment
         self.models, self.scorers = models, scorers
         self.account_by, self.tables = account_by, tables
-        self.selecting = settings_of(experiment)
+        try:
+            self.selecting = settings_of(experiment)
+        except UserError as error:
+            raise UserError(f"filter.experiments.{name}.{error}") from None
         """What decides the selection, without what only the account is told."""
         self.frozen: Calibration | None = calibration(name, experiment, self.selecting)
         if self.frozen is not None:
@@ -71,6 +74,17 @@ class FilterStage(Stage):
         accounting = {} if account_by is None else {"account_by": list(account_by)}
         source = {"tables": tables.facts()} if tables is not None else {}
         self.settings = {**self.selecting, **accounting, **source}
+
+    def check(self, workspace: Workspace) -> None:
+        """Compile the rules, when there are samples yet.
+
+        Raises:
+            UserError: a rule cannot be used.
+        """
+        samples = self._samples(workspace)
+        if samples.there():
+            with looking_folder() as scratch, open_database(scratch) as connection:
+                self._compile(connection, samples.columns(), samples)
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """One unit, whose inputs are just the files that the rules read; none without samples.
@@ -83,14 +97,11 @@ class FilterStage(Stage):
         if not samples.there():
             return []
         columns = samples.columns()
-        with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+        with looking_folder() as scratch, open_database(scratch) as connection:
             program, by = self._compile(connection, columns, samples)
         if self.frozen is not None:
             self.frozen.check(workspace, program, columns)
-        used = [columns[c] for c in (*program.all_columns(), *by)]
-        inputs = samples.inputs(used, program.vectors(), self.name)
-        inputs += Families(RecordStore(workspace)).selections(self.experiment.uses(), self.name)
-        return [Unit(UNIT, tuple(inputs))]
+        return [Unit(UNIT, inputs_of(workspace, samples, program, by, self.experiment.uses(), self.name))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Learn in one pass over the pool, judge in a second; what is frozen needs no first."""

@@ -10,7 +10,7 @@ import numpy as np
 from curate.clip.vectors import read_model
 from curate.config.models import IndexSettings
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
+from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
@@ -18,7 +18,6 @@ from curate.index.build import RECALL_AT, Built, build, new_index, save
 from curate.index.recall import Exact
 from curate.index.rows import Plan, blocks, empty_uids, gather, plan_rows, sample_rows
 from curate.index.types import index_type
-from curate.run.plan import inputs_digest
 from curate.run.stage import Outcome, Stage, Unit
 
 QUERIES = 512

@@ -13,13 +13,12 @@ import pyarrow.compute as pc
 
 from curate.config.models import IngestSettings
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
+from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.uid import lower_bound
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
 from curate.errors import DataError, UserError
 from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.reasons import IngestReason
-from curate.run.plan import inputs_digest
 from curate.run.stage import Outcome, Stage, Unit
 
 RANGE_ROWS = 500_000

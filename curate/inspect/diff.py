@@ -22,6 +22,7 @@ from curate.dataset.uid import shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import CurateError, UserError
 from curate.inspect.diff_sums import Gathering, effect
+from curate.inspect.known import known_names
 from curate.pages.words import HARMFUL, is_unsafe
 
 if TYPE_CHECKING:
@@ -128,20 +129,22 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
     Raises:
         UserError: an experiment is not there, or has not been run.
     """
-    from curate.rules.database import open_database, scratch_folder
+    from curate.rules.database import looking_folder, open_database
+    from curate.rules.explain import StaleError
     from curate.rules.sorting import arranged
     from curate.rules.sources import Tables, samples_of
     from curate.rules.tables import FAMILY
 
+    known = known_names(workspace, config)
     for name in (a, b):
-        if name not in config.filter.experiments:
-            known = ", ".join(config.filter.experiments)
-            raise UserError(f"diff: no experiment named '{name}' (experiments: {known})")
-        if not selection_refs(workspace, name):
+        if selection_refs(workspace, name):
+            continue
+        if name in config.filter.experiments:
             raise UserError(
                 f"diff: '{name}' has no selection in {workspace.url} yet; run `curate filter` first"
             )
-    models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
+        raise UserError(f"diff: no experiment named '{name}' (experiments: {', '.join(known.experiments)})")
+    models, scorers = known.models, known.scorers
     tables = Tables.of(config)
     samples = samples_of(workspace, models, scorers, tables)
     samples.need()
@@ -156,6 +159,8 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
         for name, other in (("only_a", b), ("only_b", a)):
             try:
                 whys[name] = _Why(stack, workspace, other, models, scorers, tables)
+            except StaleError:
+                raise
             except CurateError as error:
                 notes.append(f"no reasons of {other}: {error}")
         programs = [why.judge.program for why in whys.values()]
@@ -169,7 +174,7 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
         wanted = [n for n in dict.fromkeys([*shown, *numbers, *tags, *read]) if n is not None]
         rows = samples.pool(again=False)
         if tables is not None:
-            scratch = stack.enter_context(scratch_folder(workspace))
+            scratch = stack.enter_context(looking_folder())
             connection = stack.enter_context(open_database(scratch))
             for program in programs:
                 rows = arranged(rows, program, wanted, connection, scratch)
@@ -255,6 +260,8 @@ def _numbers(columns: Mapping[str, Column], models: Sequence[str]) -> list[str]:
     """Columns that have a mean, each once."""
 
     def counts(kind: pa.DataType) -> bool:
+        if pa.types.is_uint64(kind):  # a hash, of which a mean says nothing
+            return False
         return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
     found = [name for name, column in columns.items() if counts(column.type)]

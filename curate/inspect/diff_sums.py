@@ -56,7 +56,7 @@ class Gathering:
             return
         self.samples += table.num_rows
         for name in numbers:
-            values = table[name].cast(pa.float64()).drop_null()
+            values = table[name].cast(pa.float64(), safe=False).drop_null()
             self.moments.setdefault(name, Moments()).add(np.asarray(values, np.float64))
         if language is not None:
             for entry in pc.value_counts(table[language].combine_chunks()).to_pylist():

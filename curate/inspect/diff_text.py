@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from curate.inspect.diff import GROUPS, Difference
-from curate.inspect.tables import cell
+from curate.inspect.tables import cell, counted, print_whole
 
 ROWS = 12
 """Columns whose means are shown."""
@@ -19,8 +20,8 @@ def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
     """Counts, reasons, the means that differ most, languages, and examples of what only one keeps."""
     titles = {name: escape(title) for name, title in found.titles().items()}
     console.print(
-        f"{found.a} keeps {found.kept_a:,}, {found.b} keeps {found.kept_b:,} of {found.pool:,} samples; "
-        f"of all that either keeps, both keep {found.jaccard:.1%}",
+        f"{found.a} keeps {found.kept_a:,}, {found.b} keeps {found.kept_b:,} of "
+        f"{counted(found.pool, 'sample')}; {_shared(found)}",
         markup=False,
         soft_wrap=True,
     )
@@ -28,25 +29,30 @@ def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
         group = found.groups[name]
         if group.reasons:
             why = _shares(group.reasons, group.samples)
-            console.print(f"[bold]{titles[name]}[/]  {escape(other)} dropped them: {why}", highlight=False)
-    console.print(_means(found, titles))
+            console.print(
+                f"[bold]{titles[name]}[/]  {escape(other)} dropped them: {why}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    print_whole(console, _means(found, titles))
     more = len(columns_of(found)) - ROWS
     if more > 0:
-        console.print(f"[dim]{more} columns that differ less: --json or --html[/]")
+        less = f"{counted(more, 'column')} that {'differs' if more == 1 else 'differ'} less"
+        console.print(f"[dim]{less}: --json or --html[/]", highlight=False, soft_wrap=True)
     for name in GROUPS:
         if languages := found.groups[name].languages:
             shares = _shares(languages, found.groups[name].samples)
-            console.print(f"[bold]{titles[name]}[/]  {shares}", highlight=False)
+            console.print(f"[bold]{titles[name]}[/]  {shares}", highlight=False, soft_wrap=True)
     for name in GROUPS[:2]:
         shown = found.groups[name].examples[:examples]
         if shown:
-            console.print(f"\n[bold]{titles[name]}[/], for example")
+            console.print(f"\n[bold]{titles[name]}[/], for example", highlight=False, soft_wrap=True)
         for example in shown:
             why = f"  [dim]{escape(example.reason)}[/]" if example.reason else ""
             console.print(f"  {example.uid}{why}", highlight=False, soft_wrap=True)
-            console.print(f"    {escape(cell(example.text))}", highlight=False, soft_wrap=True)
+            console.print(Text(f"    {cell(example.text)}"), soft_wrap=True)
     for note in found.notes:
-        console.print(f"[yellow]{escape(note)}[/]")
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
 
 
 def effect_text(value: float | None) -> str:
@@ -66,6 +72,14 @@ def columns_of(found: Difference) -> list[str]:
     """The columns that have a mean, those that differ most first."""
     known = dict.fromkeys(name for group in GROUPS for name in found.groups[group].means)
     return list(dict.fromkeys([*found.effects, *known]))
+
+
+def _shared(found: Difference) -> str:
+    only_a, only_b, both = (found.groups[name].samples for name in GROUPS)
+    if both and not (only_a or only_b):
+        return "they keep the same"
+    share = f"{found.jaccard:.1%}" if only_a or only_b else "–"
+    return f"of all that either keeps, both keep {share}"
 
 
 def _means(found: Difference, titles: Mapping[str, str]) -> Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +17,15 @@ from curate.dataset.selections import SUBSET
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
+from curate.inspect.known import known_names
+
+if TYPE_CHECKING:
+    from curate.config.filters import Experiment
+    from curate.rules.explain import Verdict
+
+
+ROWS = 1000
+"""Rows of one uid, in tables that are filtered as they are, that are looked at."""
 
 
 def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
@@ -29,9 +40,12 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
     Raises:
         UserError: not a uid, or a workspace without shards.
+
+    The rules are those that an experiment ran with, also when the config has changed since.
     """
     from curate.rules.explain import verdict
 
+    uid = uid.lower()
     if not is_uid(uid):
         raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
     if config.filter.tables is not None:
@@ -48,49 +62,65 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
         trail["image"] = _row(workspace, layout.image_table(shard), uid)
         if trail["image"] is None or trail["image"]["status"] != "success":
             return trail
+    known = known_names(workspace, config)
     trail["embeddings"] = {
-        m: row
-        for m in config.embed.models
-        if (row := _row(workspace, family_path(f"embeddings/{m}", shard), uid))
+        m: row for m in known.models if (row := _row(workspace, family_path(f"embeddings/{m}", shard), uid))
     }
     trail["scores"] = {
-        s: row
-        for s in config.score.scorers
-        if (row := _row(workspace, family_path(f"scores/{s}", shard), uid))
+        s: row for s in known.scorers if (row := _row(workspace, family_path(f"scores/{s}", shard), uid))
     }
     trail["experiments"] = {}
     trail["export"] = {}
-    for name, experiment in config.filter.experiments.items():
-        if not workspace.exists(layout.selection_file(name, SUBSET)):
+    for name in known.experiments:
+        found = _told(
+            workspace, name, lambda name, run: verdict(workspace, name, run, known.models, known.scorers, uid)
+        )
+        if found is None:
             continue
-        models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
-        trail["experiments"][name] = asdict(verdict(workspace, name, experiment, models, scorers, uid))
+        trail["experiments"][name] = found
         if exported := _exported(workspace, name, uid):
             trail["export"][name] = exported
     return trail
 
 
 def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
-    from curate.rules.explain import open_judge, verdict_on
+    from curate.rules.explain import open_judge, verdict_of_rows
     from curate.rules.sources import Tables, TableSamples
 
     tables = Tables.of(config)
     assert tables is not None
     pool = TableSamples(workspace, tables).tables_pool
-    place = pool.place(uid)
-    if place is None:
+    places = list(islice(pool.places(uid), ROWS))
+    if not places:
         return {"uid": uid, "shard": "none", "candidate": None}
-
-    def read(names: list[str]) -> pa.Table:
-        return pool.read(place.shard, names).slice(place.row, 1)
-
-    (row,) = read([name for name, column in pool.columns.items() if column.family == "tables"]).to_pylist()
+    stored = [name for name, column in pool.columns.items() if column.family == "tables"]
+    (row,) = pool.read(places[0].shard, stored).slice(places[0].row, 1).to_pylist()
     told = {}
-    for name, experiment in config.filter.experiments.items():
-        if workspace.exists(layout.selection_file(name, SUBSET)):
-            with open_judge(workspace, name, experiment, (), (), tables) as judge:
-                told[name] = asdict(verdict_on(judge, read(judge.program.all_columns()), place.shard))
-    return {"uid": uid, "shard": place.shard, "candidate": row, "experiments": told}
+
+    def judged(name: str, experiment: Experiment) -> Verdict | None:
+        with open_judge(workspace, name, experiment, (), (), tables) as judge:
+            return verdict_of_rows(judge, pool, places)
+
+    for name in known_names(workspace, config).experiments:
+        if (found := _told(workspace, name, judged)) is not None:
+            told[name] = found
+    return {"uid": uid, "shard": places[0].shard, "candidate": row, "experiments": told}
+
+
+def _told(
+    workspace: Workspace, name: str, judge: Callable[[str, Experiment], Verdict | None]
+) -> dict[str, Any] | None:
+    """What an experiment says by its rules as it ran; an ``error`` where it cannot; None without a run."""
+    from curate.rules.explain import as_run
+
+    if not workspace.exists(layout.selection_file(name, SUBSET)):
+        return None
+    try:
+        experiment = as_run(workspace, name)
+        found = judge(name, experiment) if experiment is not None else None
+        return None if found is None else asdict(found)
+    except UserError as error:
+        return {"error": str(error)}
 
 
 def _row(workspace: Workspace, path: str, uid: str) -> dict[str, Any] | None:

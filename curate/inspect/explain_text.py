@@ -34,6 +34,9 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
     for scorer, row in trail.get("scores", {}).items():
         _facts(say, f"scores {scorer}", row, skip={"uid"})
     for name, result in trail.get("experiments", {}).items():
+        if "error" in result:
+            say(f"[bold]experiment {name}[/]  [yellow]?[/] {escape(result['error'])}")
+            continue
         kept = "[green]kept[/]" if result["kept"] else f"[red]dropped[/]: {result['reason']}"
         say(f"[bold]experiment {name}[/]  {kept}")
         for rule in result["rules"]:

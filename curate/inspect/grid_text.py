@@ -15,6 +15,7 @@ from rich.table import Table
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
 from curate.filter.grid_files import OVERLAP, POINTS, TABLE, Comparison
+from curate.inspect.tables import counted, natural_width, print_whole
 
 MEANS = 1
 """Columns whose means come before languages and cuts: there is rarely room for all."""
@@ -27,7 +28,7 @@ MATRIX = 12
 def print_comparison(console: Console, workspace: Workspace, found: Comparison) -> None:
     """A row for each point; of few points also how much of each other they keep."""
     about = f", {found.description}" if found.description else ""
-    size = f"{len(found.overlap):,} points over {found.rows:,} rows"
+    size = f"{counted(len(found.overlap), 'point')} over {counted(found.rows, 'row')}"
     console.print(
         f"\n[bold]{escape(found.name)}[/]{escape(about)}: {size}; some point keeps "
         f"{_share(found.any, found.rows)} of them",
@@ -35,14 +36,17 @@ def print_comparison(console: Console, workspace: Workspace, found: Comparison) 
         soft_wrap=True,
     )
     table, hidden = _points(found, console.width)
-    console.print(table)
+    print_whole(console, table)
     if hidden:
         what = "column does" if hidden == 1 else "columns do"
-        console.print(f"{hidden} more {what} not fit here: {TABLE}, index.html\n", highlight=False)
-    if 1 < len(found.overlap) <= MATRIX:
-        console.print(_overlap(found))
+        said = f"{hidden} more {what} not fit here: {TABLE}, index.html\n"
+        console.print(said, highlight=False, soft_wrap=True)
+    overlap = _overlap(found) if 1 < len(found.overlap) <= MATRIX else None
+    fits = overlap is not None and natural_width(console, overlap) <= console.width
+    if overlap is not None and fits:
+        print_whole(console, overlap)
     folder = workspace.full(layout.grid_file(found.name, "")).rstrip("/")
-    more = "" if len(found.overlap) <= MATRIX else f"; how they overlap: {OVERLAP}"
+    more = "" if fits or len(found.overlap) == 1 else f"; how they overlap: {OVERLAP}"
     console.print(
         f"all of it in {escape(folder)}{more}; as experiments to paste: {POINTS}",
         highlight=False,
@@ -64,7 +68,10 @@ class _Column(NamedTuple):
 
 
 def _points(found: Comparison, width: int) -> tuple[Table, int]:
-    """The table in so many characters, and how many columns are left out for lack of room."""
+    """The table in so many characters, and how many columns are left out for lack of room.
+
+    How many rows a point keeps is shown in any case.
+    """
     rows = found.table.to_pylist()
     means = [_Column(f"mean\n{c}", [_number(row[f"mean_{c}"]) for row in rows]) for c in found.means]
     cuts = [
@@ -86,9 +93,9 @@ def _points(found: Comparison, width: int) -> tuple[Table, int]:
     left = width - _Column("point", [row["point"] for row in rows]).width
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("point", no_wrap=True)
-    shown = []
+    shown: list[_Column] = []
     for column in columns:
-        if column.width <= left:
+        if column.width <= left or not shown:
             left -= column.width
             shown.append(column)
             table.add_column(escape(column.title), justify="right" if column.right else "left", no_wrap=True)

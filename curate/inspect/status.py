@@ -12,6 +12,7 @@ from curate.dataset.account import Step, step_of
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
+from curate.inspect.tables import counted, print_whole
 from curate.run.progress import duration_text
 
 ORDER = (
@@ -37,14 +38,19 @@ def stage_order(name: str) -> tuple[int, str]:
     return (ORDER.index(verb) if verb in ORDER else len(ORDER), name)
 
 
+def need_workspace(workspace: Workspace) -> None:
+    """Raises UserError when the folder holds no workspace."""
+    if not workspace.exists(layout.CONFIG.split("/", maxsplit=1)[0]):
+        raise UserError(f"{workspace.url}: no workspace here (no .curate folder); give one with --workspace")
+
+
 def read_status(workspace: Workspace) -> list[Step]:
     """One entry per stage that has records, in order of the data flow.
 
     Raises:
         UserError: the folder holds no workspace.
     """
-    if not workspace.exists(layout.CONFIG.split("/", maxsplit=1)[0]):
-        raise UserError(f"{workspace.url}: no workspace here (no .curate folder); give one with --workspace")
+    need_workspace(workspace)
     names = sorted(RecordStore(workspace).stages(), key=stage_order)
     return [step for name in names if (step := step_of(workspace, name)) is not None]
 
@@ -75,14 +81,13 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
         )
     console.print(f"[italic]workspace {escape(workspace.url)}[/]\n", highlight=False, soft_wrap=True)
     # A figure is never cut short to fit a line.
-    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, crop=False)
+    print_whole(console, table)
     console.print()
     for s in statuses:
         named = list(s.drops.items())[:reasons]
         words = [f"{reason} [bold]{n:,}[/]" for reason, n in named]
         if len(s.drops) > reasons:
-            words.append(f"{len(s.drops) - reasons} more reasons (--reasons)")
+            words.append(f"{counted(len(s.drops) - reasons, 'more reason')} (--reasons)")
         if words:
             console.print(f"{s.stage} dropped: {', '.join(words)}", highlight=False, soft_wrap=True)
         for error in s.errors:

@@ -125,4 +125,4 @@ def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def doubles(values: pa.ChunkedArray) -> Floats:
     """A numeric column as float64 of shape (n,), NaN for NULL."""
-    return np.asarray(values.cast(pa.float64()).fill_null(float("nan")), np.float64)
+    return np.asarray(values.cast(pa.float64(), safe=False).fill_null(float("nan")), np.float64)

@@ -38,16 +38,27 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def scratch_folder(workspace: Workspace) -> Iterator[Path]:
-    """A local folder for spilling, removed afterwards: in the workspace's temporaries when it is local."""
-    if workspace.is_local:
-        folder = Path(workspace.full(TEMP)) / f"{uuid.uuid4().hex}-filter"
-        folder.mkdir(parents=True)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="curate-filter-"))
+    """A local folder for spilling, removed afterwards: in the workspace's temporaries when it is local.
+
+    Only for who holds the workspace's lock: a run clears the temporaries when it begins.
+    """
+    if not workspace.is_local:
+        with looking_folder() as folder:
+            yield folder
+        return
+    folder = Path(workspace.full(TEMP)) / f"{uuid.uuid4().hex}-filter"
     try:
+        folder.mkdir(parents=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def looking_folder() -> Iterator[Path]:
+    """The same among the system's temporaries (``TMPDIR``), for who only reads a workspace."""
+    with tempfile.TemporaryDirectory(prefix="curate-filter-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class Database:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,19 +13,21 @@ import pyarrow.compute as pc
 from curate.config.base import fingerprint
 from curate.config.filters import Experiment
 from curate.dataset import layout
+from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.samples import base_family
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.rules.database import open_database, scratch_folder
-from curate.rules.experiment import Judge, Judged, compile_experiment
+from curate.rules.breakdown import account_columns
+from curate.rules.database import looking_folder, open_database
+from curate.rules.experiment import Judge, Judged, Program, compile_experiment
 from curate.rules.families import settings_of
 from curate.rules.funnel import reason_of
 from curate.rules.kinds import Compiled, Learned
 from curate.rules.logic import combine, written
 from curate.rules.pool import Batch
-from curate.rules.sources import Tables, samples_of
-from curate.rules.tables import TablesPool
+from curate.rules.sources import Samples, Tables, inputs_of, samples_of
+from curate.rules.tables import Place, TablesPool
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def verdict(
     with open_judge(workspace, name, experiment, models, scorers, tables) as judge:
         pool, columns = judge.pool, judge.program.all_columns()
         if isinstance(pool, TablesPool):
-            place = pool.place(uid)
-            if place is None:
+            found = verdict_of_rows(judge, pool, pool.places(uid))
+            if found is None:
                 raise UserError(f"{uid}: no row of the tables has this uid")
-            return verdict_on(judge, pool.read(place.shard, columns).slice(place.row, 1), place.shard)
+            return found
         shards = int(workspace.read_json(layout.DATASET)["shards"])
         shard = layout.shard_name(shard_of(uid, shards), shards)
         if shard not in pool.shards:
@@ -93,6 +95,21 @@ def verdict(
         if not row.num_rows:
             raise UserError(f"{uid}: no sample of shard {shard} has this uid (its image may have failed)")
         return verdict_on(judge, row, shard)
+
+
+def verdict_of_rows(judge: Judge, pool: TablesPool, places: Iterable[Place]) -> Verdict | None:
+    """Judge the rows of published tables that have one uid: the one that is kept, or else the first.
+
+    Where rules need uid order, only the first was looked at.
+    """
+    first = None
+    for place in places:
+        row = pool.read(place.shard, judge.program.all_columns()).slice(place.row, 1)
+        found = verdict_on(judge, row, place.shard)
+        if found.kept or not judge.program.any_order:
+            return found
+        first = first or found
+    return first
 
 
 def verdict_on(judge: Judge, row: pa.Table, shard: str) -> Verdict:
@@ -132,7 +149,9 @@ def as_run(workspace: Workspace, name: str) -> Experiment | None:
     try:
         return Experiment.model_validate({**rest, "rules": {rule: settings["rules"][rule] for rule in order}})
     except (ValueError, KeyError):
-        raise UserError(f"{workspace.url}/{path}: not understood; run `curate filter` again") from None
+        raise UserError(
+            f"{workspace.url}/{path}: not understood; remove it and run `curate filter` again"
+        ) from None
 
 
 @contextmanager
@@ -148,14 +167,36 @@ def open_judge(
 
     Raises:
         UserError: the experiment has not been run, or not with these rules.
+        StaleError: it was run on other rows or values than are there now.
     """
     learned = _learned(workspace, name, experiment)
     samples = samples_of(workspace, models, scorers, tables)
     samples.need()
-    with scratch_folder(workspace) as scratch, open_database(scratch, threads=1) as connection:
+    with looking_folder() as scratch, open_database(scratch, threads=1) as connection:
         program = compile_experiment(name, experiment, samples.columns(), connection)
+        _check_inputs(workspace, name, experiment, program, samples)
         with Judge(program, samples.pool(), learned, connection) as judge:
             yield judge
+
+
+class StaleError(UserError):
+    """What an experiment looked at has changed since it was run."""
+
+
+def _check_inputs(
+    workspace: Workspace, name: str, experiment: Experiment, program: Program, samples: Samples
+) -> None:
+    stage = f"filter/{name}"
+    record = next(RecordStore(workspace).iterate(stage), None)
+    if record is None:
+        raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
+    by = account_columns(record.settings.get("account_by"), program.all_columns(), samples.columns())
+    inputs = inputs_of(workspace, samples, program, by, experiment.uses(), stage)
+    if inputs_digest(inputs) != record.inputs_digest:
+        raise StaleError(
+            f"experiment '{name}' was run on other samples or columns than are in {workspace.url} now; "
+            "run `curate filter` again"
+        )
 
 
 def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping[str, Learned]:
@@ -163,6 +204,8 @@ def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping
     if not workspace.exists(path):
         raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
     facts = workspace.read_json(path)
+    if not isinstance(facts, dict) or not {"settings", "rules"} <= facts.keys():
+        raise UserError(f"{workspace.url}/{path}: not understood; remove it and run `curate filter` again")
     if fingerprint(_asked(facts["settings"])) != fingerprint(_asked(settings_of(experiment))):
         raise UserError(f"experiment '{name}' has other rules now than when it was run; run filter again")
     rules: Mapping[str, Learned] = facts["rules"]

@@ -377,8 +377,12 @@ def _all_hold(parts: Sequence[Short], table: pa.Table) -> pa.ChunkedArray:
 
 
 def scan_type(stored: pa.DataType) -> pa.DataType:
-    """The Arrow type in which DuckDB sees a stored column: it does not read half floats."""
-    return pa.float32() if pa.types.is_float16(stored) else stored
+    """The Arrow type in which DuckDB sees a stored column: it reads no half floats."""
+    if pa.types.is_float16(stored):
+        return pa.float32()
+    if pa.types.is_string_view(stored):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(stored) else stored
 
 
 def plain_type(stored: pa.DataType) -> pa.DataType:

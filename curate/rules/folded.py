@@ -31,7 +31,7 @@ from curate.rules.expressions import plain_type
 from curate.rules.pool import Batch, Pool, Uids
 from curate.rules.tables import FAMILY, TablesPool
 
-_FORMAT = 2
+_FORMAT = 3
 _RAW = "uid\0raw"
 """Stands for the uid as ``HALVES``."""
 
@@ -59,9 +59,9 @@ class Folding(Pool):
         wanted = list(dict.fromkeys(names if names and uids is Uids.NONE else ["uid", *names]))
         files = {name: _RAW if name == "uid" and raw else name for name in wanted}
         paths = self._files(list(files.values()))
-        self._fold([name for name in files.values() if not self.workspace.exists(paths[name])], paths)
+        self._fold([name for name in files.values() if not self._is_whole(name, paths[name])], paths)
         with ExitStack() as stack:
-            mapped = [stack.enter_context(_opened(self.workspace, paths[file])) for file in files.values()]
+            mapped = [stack.enter_context(_opened(self.workspace, paths[f], f)) for f in files.values()]
             shards = iter(self.shards)
             for parts in zip(*mapped, strict=True):
                 rows = parts[0].rows
@@ -71,6 +71,17 @@ class Folding(Pool):
                 )
                 for file in mapped:
                     file.release()
+
+    def _is_whole(self, name: str, path: str) -> bool:
+        """Whether a column's file is there. One that cannot be read goes: it is made again."""
+        if not self.workspace.exists(path):
+            return False
+        try:
+            with _opened(self.workspace, path, name):
+                return True
+        except DataError:
+            self.workspace.remove(path)
+            return False
 
     def _fold(self, names: Sequence[str], paths: Mapping[str, str]) -> None:
         """Write the columns that are missing, all in one pass over their tables."""
@@ -83,7 +94,7 @@ class Folding(Pool):
                 # Rules want uids as plain strings, also those of a small pool.
                 few = FEW if name != "uid" else -1
                 temporary = stack.enter_context(self.workspace.writing(paths[name]))
-                writers[name] = stack.enter_context(contextlib.closing(ColumnWriter(temporary, few)))
+                writers[name] = stack.enter_context(contextlib.closing(ColumnWriter(temporary, name, few)))
             uids = Uids.RAW if _RAW in names else Uids.NONE
             for batch in super().scan([name for name in names if name != _RAW], uids):
                 rows = [rows for _, rows in batch.shards]
@@ -139,16 +150,27 @@ class FoldedTables(Folding, TablesPool):
 class _Mapped:
     """One column."""
 
-    def __init__(self, local: Path, place: str) -> None:
-        with local.open("rb") as stream:
-            self._memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        try:
-            self._parts = column_parts(pa.py_buffer(self._memory))
-        except pa.ArrowException as error:
-            raise DataError(f"{place}: cannot be read ({error}); remove it, it is made again") from None
+    def __init__(self, local: Path, place: str, name: str) -> None:
+        self._place = place
+        with self._explained():
+            with local.open("rb") as stream:
+                self._memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._parts = column_parts(pa.py_buffer(self._memory), name)
 
     def __iter__(self) -> Iterator[Part]:
-        return self._parts
+        while True:
+            with self._explained():
+                part = next(self._parts, None)
+            if part is None:
+                return
+            yield part
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise DataError(f"{self._place}: cannot be read ({error}); remove it, it is made again") from None
 
     def release(self) -> None:
         """Give back the pages that were read; who reads on gets them again."""
@@ -157,6 +179,6 @@ class _Mapped:
 
 
 @contextlib.contextmanager
-def _opened(workspace: Workspace, path: str) -> Iterator[_Mapped]:
+def _opened(workspace: Workspace, path: str, name: str) -> Iterator[_Mapped]:
     with workspace.local(path) as local:
-        yield _Mapped(local, f"{workspace.url}/{path}")
+        yield _Mapped(local, f"{workspace.url}/{path}", name)

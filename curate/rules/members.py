@@ -147,34 +147,29 @@ def _member(listed: pa.Array, expression: Expression, place: str) -> Member:
 
 
 def _numbers(listed: pa.Array, expression: Expression, place: str) -> Member:
+    kind = pa.uint64() if expression.type == "UBIGINT" else pa.int64()
     try:
-        numbers = np.unique(np.asarray(listed.cast(pa.int64())))
+        numbers = np.unique(np.asarray(listed.cast(kind)))
     except pa.ArrowInvalid:
-        wrong = next((v for v in listed.to_pylist() if not _is_int64(v)), "?")
+        wrong = next((v for v in listed.to_pylist() if not _fits(v, kind)), "?")
         raise UserError(
             f"{place}: '{wrong}' cannot be a value of '{expression.text}', which is {expression.type}"
         ) from None
 
     def member(values: pa.ChunkedArray) -> Mask:
         missing = np.asarray(values.is_null()).astype(bool)
-        mine = np.asarray(
-            values.cast(pa.uint64() if expression.type == "UBIGINT" else pa.int64()).fill_null(0)
-        )
-        fits = ~missing
-        if mine.dtype == np.uint64:
-            fits &= mine < np.uint64(1 << 63)
-            mine = np.where(fits, mine, 0).astype(np.int64)
+        mine = np.asarray(values.cast(kind).fill_null(0))
         places = np.minimum(np.searchsorted(numbers, mine), len(numbers) - 1)
-        found: Mask = (numbers[places] == mine) & fits
+        found: Mask = (numbers[places] == mine) & ~missing
         return found
 
     return member
 
 
-def _is_int64(value: int | str) -> bool:
+def _fits(value: int | str, kind: pa.DataType) -> bool:
     try:
-        return -(2**63) <= int(value) < 2**63
-    except ValueError:
+        return pa.scalar(int(value)).cast(kind) is not None
+    except (ValueError, OverflowError, pa.ArrowException):
         return False
 
 

@@ -144,7 +144,7 @@ class Pool:
     def _clean(self, shard: str, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         column = self.columns[name]
         try:
-            values = values.cast(scan_type(column.type))
+            values = cast_whole(values, scan_type(column.type))
         except pa.ArrowException:
             raise DataError(
                 f"{self.workspace.url}/{family_path(column.family, shard)}: column '{name}' is "
@@ -167,6 +167,35 @@ def _batch(held: list[tuple[str, pa.Table]]) -> Batch:
     return Batch(pa.concat_tables([t for _, t in held]), tuple((s, t.num_rows) for s, t in held))
 
 
+def cast_whole(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The same values in another type.
+
+    Raises:
+        pa.ArrowException: one would be another value there, or texts would be read as numbers.
+    """
+    if values.type == kind:
+        return values
+    if is_text(values.type) != is_text(kind):
+        raise pa.ArrowTypeError(f"{values.type} is not {kind}")
+    found = values.cast(kind)
+    if (
+        pa.types.is_floating(kind)
+        and pa.types.is_floating(values.type)
+        and kind.bit_width < values.type.bit_width
+    ):
+        same = pc.or_(pc.equal(found.cast(values.type), values), pc.is_nan(values))
+        if not pc.all(same, skip_nulls=True, min_count=0).as_py():
+            raise pa.ArrowInvalid(f"{values.type} has numbers that {kind} rounds")
+    return found
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts, also by a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def nan_to_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """SQL says that NaN is greater than every number; as a score it is none."""
     if not pa.types.is_floating(values.type):
@@ -184,8 +213,11 @@ def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.Chun
 
 
 def doubles(values: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A nullable DOUBLE column as float64 of shape (n,), NaN where there is no value; not to be changed."""
-    numbers = values.cast(pa.float64())
+    """Numbers as float64 of shape (n,), NaN where there is no value; not to be changed.
+
+    Integers beyond 2**53 are rounded.
+    """
+    numbers = values.cast(pa.float64(), safe=False)
     if numbers.null_count:
         numbers = numbers.fill_null(float("nan"))
     # Of a single chunk there is no copy.

@@ -16,6 +16,10 @@ from curate.rules.pool import doubles
 Floats = npt.NDArray[np.float64]
 
 
+_LOWEST = np.finfo(np.float64).min
+"""Stands for minus infinity, which is still better than no value."""
+
+
 @dataclass(frozen=True)
 class Preference:
     """By a column, by a seeded draw, or by nothing; of equals the smaller uid is better.
@@ -43,7 +47,7 @@ class Preference:
         """
         if self.by is not None:
             ranks = doubles(values[0]) + 0.0
-            return np.where(np.isnan(ranks), -np.inf, ranks)
+            return np.where(np.isnan(ranks), -np.inf, np.maximum(ranks, _LOWEST))
         if self.salt is not None:
             return uniforms(words_of(uids, self.salt))
         return np.zeros(len(uids))

@@ -201,7 +201,12 @@ class Score(Ranking):
         return {k: learned[k] for k in ("least", "most") if k in learned}
 
     def _rounded(self, bound: float) -> float:
-        return float(np.float32(bound)) if self.expressions[0].type == "FLOAT" else bound
+        if self.expressions[0].type != "FLOAT":
+            return bound
+        with np.errstate(over="ignore"):
+            rounded = float(np.float32(bound))
+        # Beyond all 32-bit floats it is still less than infinity.
+        return rounded if np.isfinite(rounded) else bound
 
 
 def plain(value: float) -> float | str:
@@ -327,7 +332,8 @@ class Sample(Ranked):
             return drawn
         weights = doubles(values[0])
         usable = (weights > 0) & np.isfinite(weights)
-        return np.where(usable, np.log(drawn) / np.where(usable, weights, 1.0), np.nan)
+        with np.errstate(over="ignore"):
+            return np.where(usable, np.log(drawn) / np.where(usable, weights, 1.0), np.nan)
 
     def hopeless(self, values: Sequence[pa.ChunkedArray]) -> Mask | None:
         """A weight of zero or less is never drawn."""

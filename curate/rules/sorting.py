@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.ipc
 
 from curate.rules.database import Database, registered
 from curate.rules.experiment import Program
+from curate.rules.expressions import plain_type
 from curate.rules.pool import Pool, Uids
 from curate.rules.tables import NO_UID
 
@@ -59,15 +61,19 @@ def sorted_copy(pool: Pool, names: Sequence[str], connection: Database, scratch:
     Memory is DuckDB's limit; the rows are on scratch disk twice.
     """
     rows = 0
-    for batch in pool.scan(names):
-        numbers = pa.array(range(rows, rows + batch.table.num_rows), pa.int64())
-        with registered(connection, "samples", batch.table.append_column("row number", numbers)):
-            verb = "INSERT INTO unsorted" if rows else "CREATE TEMP TABLE unsorted AS"
+    number = "row number"
+    while any(number == name.lower() for name in names):
+        number += "_"
+    verb = "CREATE TEMP TABLE unsorted AS"
+    for table in itertools.chain([_empty(pool, names)], (batch.table for batch in pool.scan(names))):
+        numbers = pa.array(range(rows, rows + table.num_rows), pa.int64())
+        with registered(connection, "samples", table.append_column(number, numbers)):
             connection.execute(f"{verb} SELECT * FROM samples")
-        rows += batch.table.num_rows
+        verb = "INSERT INTO unsorted"
+        rows += table.num_rows
     path = scratch / "sorted.arrow"
-    reader = connection.sql('SELECT * FROM unsorted ORDER BY uid, "row number"').to_arrow_reader(_SHARD_ROWS)
-    wanted = [name for name in reader.schema.names if name != "row number"]
+    reader = connection.sql(f'SELECT * FROM unsorted ORDER BY uid, "{number}"').to_arrow_reader(_SHARD_ROWS)
+    wanted = [name for name in reader.schema.names if name != number]
     last, shards, kept, without = "", 0, 0, 0
     with pa.OSFile(str(path), "wb") as stream:
         schema = pa.schema([reader.schema.field(name) for name in wanted])
@@ -84,6 +90,12 @@ def sorted_copy(pool: Pool, names: Sequence[str], connection: Database, scratch:
     columns = {n: replace(pool.columns[n], type=schema.field(n).type) for n in wanted}
     names_of = tuple(str(i) for i in range(shards))
     return SortedPool(pool.workspace, names_of, columns, path, without, rows - kept - without)
+
+
+def _empty(pool: Pool, names: Sequence[str]) -> pa.Table:
+    """No rows of these columns: there may be no others."""
+    types = {"uid": pa.string()} | {n: plain_type(pool.columns[n].type) for n in names if n != "uid"}
+    return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
 
 def _first_of_each(table: pa.Table, last: str) -> pa.Table:

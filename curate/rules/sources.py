@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.config.models import PipelineConfig
 from curate.config.tables import TableSettings
@@ -20,6 +20,9 @@ from curate.rules.families import Families
 from curate.rules.folded import FoldedPool, FoldedTables
 from curate.rules.pool import Pool
 from curate.rules.tables import open_tables, table_files
+
+if TYPE_CHECKING:
+    from curate.rules.experiment import Program
 
 
 class Samples(ABC):
@@ -191,6 +194,30 @@ class TableSamples(Samples):
         if not (again and self.tables.keep):
             return pool
         return FoldedTables(**{f.name: getattr(pool, f.name) for f in fields(pool)})
+
+
+def inputs_of(
+    workspace: Workspace,
+    samples: Samples,
+    program: Program,
+    by: Sequence[str],
+    uses: Iterable[str],
+    asking: str,
+) -> tuple[FileRef, ...]:
+    """The files that decide a selection.
+
+    Args:
+        by: columns that the account is broken down by.
+        uses: experiments whose selections it builds on.
+        asking: the stage, for messages.
+
+    Raises:
+        DataError: one is missing.
+    """
+    columns = samples.columns()
+    used = [columns[c] for c in (*program.all_columns(), *by)]
+    inputs = samples.inputs(used, program.vectors(), asking)
+    return (*inputs, *Families(RecordStore(workspace)).selections(uses, asking))
 
 
 def samples_of(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,12 +23,12 @@ import pyarrow.parquet as pq
 from curate.config.tables import TableSettings
 from curate.dataset.listing import is_path, listed, open_fs
 from curate.dataset.samples import Column, need
-from curate.dataset.uid import from_halves, uid_of, usable_halves
+from curate.dataset.uid import HALVES, from_halves, uid_of, usable_halves
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 from curate.rules.derived import DERIVED
-from curate.rules.expressions import scan_type
-from curate.rules.pool import Pool, Uids, nan_to_null
+from curate.rules.expressions import plain_type, scan_type
+from curate.rules.pool import Pool, Uids, cast_whole, nan_to_null
 
 PLACE = "filter.tables"
 FAMILY = "tables"
@@ -120,14 +122,13 @@ class TablesPool(Pool):
                 found[name] = nan_to_null(self._cast(part, name, table[self.columns[name].stored]))
         return pa.table({n: found[n] for n in (("uid", *wanted) if uid else wanted)})
 
-    def place(self, uid: str) -> Place | None:
-        """Where the first row of a uid is; reads uids until it is found."""
+    def places(self, uid: str) -> Iterator[Place]:
+        """Where the rows of a uid are, in order; reads all uids up to the last one that is asked for."""
         for batch in self.scan([]):
-            found = pc.index(batch.table["uid"], uid).as_py()
-            for shard, rows in batch.slices() if found >= 0 else ():
-                if found < rows.stop:
-                    return Place(shard, found - rows.start)
-        return None
+            found = np.flatnonzero(np.asarray(pc.equal(batch.table["uid"], uid).fill_null(False)))
+            for shard, rows in batch.slices() if len(found) else ():
+                for row in found[(found >= rows.start) & (found < rows.stop)].tolist():
+                    yield Place(shard, row - rows.start)
 
     def _parts(self, names: Sequence[str], uids: Uids) -> Iterator[tuple[str, pa.Table]]:
         return self._ahead(names, uids)
@@ -169,10 +170,10 @@ class TablesPool(Pool):
     def _cast(self, part: Part, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         kind = scan_type(self.columns[name].type)
         try:
-            return values if values.type == kind else values.cast(kind)
-        except pa.ArrowException:
+            return cast_whole(values, kind)
+        except pa.ArrowException as error:
             raise DataError(
-                f"{part.url}: column '{name}' is {values.type}, in the first file it is {kind}"
+                f"{part.url}: column '{name}' is {values.type}, in the first file it is {kind} ({error})"
             ) from None
 
 
@@ -210,6 +211,9 @@ def columns_of_tables(
 
     The uid's ``stored`` is empty where it is md5(text + url). Raises UserError, see ``open_tables``.
     """
+    twice = [name for name, n in Counter(schema.names).items() if n > 1]
+    if twice:
+        raise UserError(f"{PLACE}: {url} has two columns named '{twice[0]}'")
     there = {name: Column(FAMILY, name, schema.field(name).type) for name in schema.names}
     renamed = {
         name: need(there, stored, f"{PLACE}.columns.{name}") for name, stored in settings.columns.items()
@@ -272,10 +276,18 @@ def _footer(ref: FileRef, options: Mapping[str, Any]) -> pq.FileMetaData:
 
 def _uids(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:
     if len(names) == 1:
-        return table[names[0]]
+        stored = table[names[0]]
+        # As 16 bytes: in the order of their digits, which is not that of ours.
+        return _hex(stored) if stored.type == HALVES else stored.cast(plain_type(stored.type))
     pairs = zip(*(table[name].to_pylist() for name in names), strict=True)
     made = (None if text is None or url is None else uid_of(text, url) for text, url in pairs)
     return pa.chunked_array([pa.array(made, pa.string())])
+
+
+def _hex(uids: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array(
+        [pa.array((None if u is None else u.hex() for u in uids.to_pylist()), pa.string())]
+    )
 
 
 def _usable(uids: pa.ChunkedArray) -> pa.ChunkedArray:

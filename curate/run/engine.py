@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import math
 import time
 from collections import Counter
@@ -17,21 +18,25 @@ from pathlib import Path
 from typing import IO
 
 from rich.console import Console
+from rich.markup import escape
 
 from curate import __version__
 from curate.config.models import RunSettings
 from curate.dataset import layout
-from curate.dataset.records import Record, RecordStore
+from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
 from curate.run.events import EventLog, utc_now
-from curate.run.plan import MISSING, Job, Plan, inputs_digest, make_plan
+from curate.run.plan import MISSING, Job, Plan, make_plan
 from curate.run.pool import Pool, SynchronousPool, start_pool
 from curate.run.progress import StageProgress, duration_text, rate_text
 from curate.run.stage import Outcome, Stage
 
 INPUTS_KEPT = 16
 """Inputs named in a record; its digest covers all."""
+
+WHY_SHOWN = 160
+"""Letters of what changed that are shown on the terminal."""
 
 
 @dataclass
@@ -68,7 +73,8 @@ class Engine:
             log = EventLog(self.workspace)
             log.emit("run_started", version=__version__, stages=[s.name for s in stages], config=config_text)
             try:
-                for stage in stages:
+                for number, stage in enumerate(stages):
+                    self._check_verb(stages, number)
                     self._run_stage(stage, log)
                 log.emit("run_finished", quarantined=self.quarantined)
             except BaseException as error:
@@ -84,7 +90,8 @@ class Engine:
 
     def preview(self, stages: Sequence[Stage]) -> None:
         """Say what a run would do now and why; stages behind one that has work are only named."""
-        for stage in stages:
+        for number, stage in enumerate(stages):
+            self._check_verb(stages, number)
             plan = make_plan(stage, self.workspace, RecordStore(self.workspace))
             total = plan.done + len(plan.jobs)
             self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {_count(total, 'unit')} to do")
@@ -100,6 +107,15 @@ class Engine:
                     self.console.print(f"then, as far as their inputs change: {', '.join(rest)}")
                 return
 
+    def _check_verb(self, stages: Sequence[Stage], number: int) -> None:
+        """Before the first stage of a verb, let all of them check; one alone will do when it is planned."""
+        verb = stages[number].verb
+        if number and stages[number - 1].verb == verb:
+            return
+        group = list(itertools.takewhile(lambda stage: stage.verb == verb, stages[number:]))
+        for stage in group if len(group) > 1 else ():
+            stage.check(self.workspace)
+
     def _run_stage(self, stage: Stage, log: EventLog) -> None:
         store = RecordStore(self.workspace)
         plan = self._plan(stage, store, log)
@@ -107,7 +123,7 @@ class Engine:
         if not plan.jobs:
             stage.finish(self.workspace)
             store.fold(stage.name)
-            self.console.print(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
+            self._say(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
             return
         started = time.monotonic()
         plan = self._with_partners(stage, plan, store, log)
@@ -124,10 +140,14 @@ class Engine:
         )
         note = f", [red]{failed} quarantined[/]" if failed else ""
         before = f" ({plan.done} done before)" if plan.done else ""
-        self.console.print(
-            f"[green]✓[/] {stage.name:<22} {_count(len(plan.jobs), 'unit')}{before}, {progress.rows:,} rows "
+        self._say(
+            f"[green]✓[/] {stage.name:<22} {_count(len(plan.jobs), 'unit')}{before}, {progress.account()} "
             f"in {duration_text(seconds)}, {rate_text(progress.rows / max(seconds, 1e-9))}{note}"
         )
+
+    def _say(self, text: str) -> None:
+        """One line, however narrow the terminal is."""
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def _plan(self, stage: Stage, store: RecordStore, log: EventLog) -> Plan:
         """What is to do, after the records of what no longer counts are gone.
@@ -176,7 +196,7 @@ class Engine:
                 f"{why}. Use another workspace, or do it again with --redo {stage.verb}"
             )
         for why, count in changes.items():
-            self.console.print(f"[yellow]↻[/] {stage.name:<22} {_count(count, 'unit')} again: {why}")
+            self._say(f"[yellow]↻[/] {stage.name:<22} {_count(count, 'unit')} again: {escape(_short(why))}")
 
     def _do(
         self, stage: Stage, plan: Plan, store: RecordStore, log: EventLog, progress: StageProgress
@@ -186,7 +206,7 @@ class Engine:
         failed = 0
         for job, record, error in self._attempts(stage, plan.jobs, log):
             if error is None:
-                progress.advance(record.rows_in)
+                progress.advance(record.rows_in, record.rows_out, record.drops)
                 log.emit(
                     "unit_done",
                     stage=stage.name,
@@ -198,8 +218,9 @@ class Engine:
                 )
                 continue
             failed += 1
-            progress.advance(0, failed=True)
-            store.write(_failure(stage, job, error))
+            progress.fail()
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                store.write(_failure(stage, job, error))
             log.emit("unit_quarantined", stage=stage.name, unit=job.unit.name, error=_words(error))
             self.console.print(f"[red]✗[/] {stage.name} {job.unit.name}: {_words(error)}", highlight=False)
             if failed > allowed:
@@ -308,6 +329,11 @@ def _words(error: BaseException) -> str:
     if isinstance(error, DataError):
         return str(error)
     return f"{type(error).__name__}: {error}"
+
+
+def _short(why: str) -> str:
+    """The whole of it is in the log of the run."""
+    return why if len(why) <= WHY_SHOWN else f"{why[: WHY_SHOWN - 1]}…"
 
 
 def _count(n: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -28,7 +29,11 @@ class EventLog:
         self._stream: IO[bytes] | None = None
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event with its time; lines are flushed at once."""
+        """Write one event with its time, at once. A full disk costs the line, not the run."""
+        with contextlib.suppress(OSError):
+            self._emit(event, fields)
+
+    def _emit(self, event: str, fields: dict[str, Any]) -> None:
         if self._stream is None:
             self._stream = self.workspace.log(self.path)
         line = json.dumps({"time": utc_now(), "event": event, **fields}, ensure_ascii=False, default=str)
@@ -38,6 +43,7 @@ class EventLog:
 
     def close(self) -> None:
         """End the log."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()

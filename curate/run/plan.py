@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from curate.config.base import fingerprint
-from curate.dataset.records import Record, RecordStore
-from curate.dataset.workspace import FileRef, Workspace
+from curate.dataset.records import Record, RecordStore, inputs_digest
+from curate.dataset.workspace import Workspace
 from curate.run.stage import Stage, Unit
 
 MISSING = "an output is missing or has another size"
@@ -41,14 +40,6 @@ class Plan:
     """Units that were quarantined before."""
     obsolete: list[Record]
     """Records of units that no longer exist."""
-
-
-def inputs_digest(inputs: tuple[FileRef, ...]) -> str:
-    """128-bit digest over paths, sizes and digests, in order."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for ref in inputs:
-        hasher.update(f"{ref.path}\0{ref.size}\0{ref.digest}\n".encode())
-    return hasher.hexdigest()
 
 
 def unit_key(stage: Stage, unit: Unit) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 15.0
 """Between two lines where there is no terminal."""
 
+REASONS = 3
+"""Named when nothing is left."""
+
 
 class StageProgress:
     """The progress of one stage, in units and rows."""
@@ -21,7 +26,8 @@ class StageProgress:
     def __init__(self, console: Console, name: str, total: int, done: int) -> None:
         self.console, self.name, self.total, self.done = console, name, total, done
         self.first = done
-        self.rows = self.failed = 0
+        self.rows = self.kept = self.failed = 0
+        self.drops: Counter[str] = Counter()
         self.start = self.said = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -39,11 +45,30 @@ class StageProgress:
         if self.bar is not None:
             self.bar.stop()
 
-    def advance(self, rows: int, failed: bool = False) -> None:
-        """One more unit is through."""
-        self.done += 1
+    def advance(self, rows: int, kept: int, drops: Mapping[str, int]) -> None:
+        """One more unit is done: rows that it read, rows that came out, why the others did not."""
         self.rows += rows
-        self.failed += failed
+        self.kept += kept
+        self.drops.update(drops)
+        self._step()
+
+    def fail(self) -> None:
+        """One more unit is given up."""
+        self.failed += 1
+        self._step()
+
+    def account(self) -> str:
+        """``2,605 rows → 781 (30.0%)``; when nothing is left, why."""
+        rows = f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
+        if self.kept == self.rows:
+            return rows
+        if self.kept:
+            return f"{rows} → {self.kept:,} ({self.kept / self.rows:.1%})"
+        why = ", ".join(f"{reason} {n:,}" for reason, n in self.drops.most_common(REASONS))
+        return f"{rows} → [yellow]none[/] ({why})"
+
+    def _step(self) -> None:
+        self.done += 1
         if self.bar is not None and self.task is not None:
             note = f"  [red]{self.failed} failed[/]" if self.failed else ""
             self.bar.update(self.task, completed=self.done, rate=f"{rate_text(self.rate)}{note}")

@@ -72,6 +72,16 @@ class Stage(ABC):
         """What a user calls it, on the command line and after ``--redo``."""
         return self.name.partition("/")[0]
 
+    def check(self, workspace: Workspace) -> None:
+        """Raise what a user has to mend, as far as it can be told now, without doing anything.
+
+        Called for all stages of a verb before the first of them does any work.
+
+        Raises:
+            UserError: this stage cannot run.
+        """
+        return
+
     @abstractmethod
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """The units there are now, given what the stages before have committed."""

@@ -137,7 +137,18 @@ def test_query_status_search_and_their_mistakes(finished: Path, capsys: pytest.C
     counts = succeeds(capsys, "query", "SELECT count(*) AS n FROM samples", "-w", finished)
     total = sum(pq.read_metadata(p).num_rows for p in (finished / "scores/text").glob("*.parquet"))
     assert str(total) in counts
-    assert "tables: candidates(" in fails(capsys, "query", "SELECT nope FROM images", "-w", finished)
+    unknown = fails(capsys, "query", "SELECT nope FROM images", "-w", finished)
+    assert "candidates(uid, url, text" in unknown
+    assert "Candidate bindings" in unknown
+    assert "candidates(" not in fails(capsys, "query", "SELECT", "-w", finished)
+    assert "no workspace here" in fails(capsys, "query", "SELECT 1", "-w", finished / "images/00000.parquet")
+    row = succeeds(capsys, "query", "SELECT * FROM samples ORDER BY uid LIMIT 1", "-w", finished)
+    (uid,) = pq.read_table(finished / "scores/text/00000.parquet", columns=["uid"])["uid"].to_pylist()[:1]
+    assert uid in row
+    mean = succeeds(
+        capsys, "query", "SELECT avg(similarity) = avg(demo_similarity) FROM samples", "-w", finished
+    )
+    assert "True" in mean
     assert "must end in" in fails(capsys, "query", "SELECT 1", "-w", finished, "-o", "x.txt")
     assert "download dropped:" in succeeds(capsys, "status", "-w", finished)
     assert "no workspace here" in fails(capsys, "status", "-w", finished / "nix")

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from curate.config.base import Settings
+from curate.config.base import RuleName, Settings
 from curate.config.filters.frozen import Frozen, travels
 from curate.config.filters.keep import Keep, rule_names, scopes
 from curate.config.filters.rules import (
@@ -74,7 +74,7 @@ class Experiment(Settings):
     """Named rules and their combination."""
 
     description: str = Field("", description="One line for the report.")
-    rules: dict[str, Rule] = Field(min_length=1, description="Name → rule; the name is the drop reason.")
+    rules: dict[RuleName, Rule] = Field(min_length=1, description="Name → rule; the name is the drop reason.")
     keep: Keep | None = Field(None, description="Combination by all/any/not/then. Default: all rules.")
     frozen: Frozen | None = Field(
         None, description="URL of another workspace: quantiles, cuts and counts are those it learned there."
@@ -87,6 +87,14 @@ class Experiment(Settings):
         if isinstance(value, dict) and isinstance(value.get("rules"), dict):
             rules = {k: {"where": v} if isinstance(v, str) else v for k, v in value["rules"].items()}
             return {**value, "rules": rules}
+        return value
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _keep_combines(cls, value: Any) -> Any:
+        """Told in its own words, before pydantic tells in how many ways it is none."""
+        if value is not None:
+            rule_names(value)
         return value
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
@@ -17,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from curate.config.base import Settings
 from curate.config.filters import Experiment, Rule
+from curate.config.wording import complaint, nearest, of_a_key, place_of
 
 MAX_POINTS = 1_000
 
@@ -230,19 +230,16 @@ def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
 
 def _complaint(error: ErrorDetails) -> str:
     """What is wrong with an experiment, with the key."""
-    loc = [str(part) for part in error["loc"]]
+    loc = place_of(error)
     kind = _KINDS.get(loc[2]) if len(loc) > 2 and loc[0] == "rules" else None
-    path = [*loc[:2], *loc[3:]] if kind else loc
-    key = ".".join(path)
+    path = (*loc[:2], *loc[3:]) if kind else loc
+    key = ".".join(path[:-1] if of_a_key(error) else path)
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], list(kind.model_fields) if kind else [], n=1)
-        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+        near = nearest(path[-1], kind.model_fields if kind else ())
+        return f"unknown key '{key}'" + (f"; {near}" if near else "")
     if error["type"] == "missing":
         return f"missing key '{key}'"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("value_error", "unknown_rule"):
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower() + message[1:]}, got {error['input']!r}"
+    return f"{key}: {complaint([error])}" if key else complaint([error])
 
 
 def _kinds() -> dict[str, type[Settings]]:

@@ -19,13 +19,15 @@ def rule_names(keep: Keep) -> list[str]:
     if isinstance(keep, str):
         return [keep]
     if not isinstance(keep, dict) or len(keep) != 1:
-        raise ValueError(f"keep: expected a rule name or one of all/any/not/then, got {keep!r}")
+        raise ValueError(
+            "expected the name of a rule, or all/any/not/then of rules, e.g. {all: [a, b]}; got " + repr(keep)
+        )
     (word, parts), *_ = keep.items()
     if word == "not":
         return rule_names(parts)
     if word in WORDS and isinstance(parts, list) and parts:
         return [name for part in parts for name in rule_names(part)]
-    raise ValueError(f"keep: expected all: [..], any: [..], then: [..] or not: name, got {word}: {parts!r}")
+    raise ValueError(f"expected all: [..], any: [..], then: [..] or not: name, got {word}: {parts!r}")
 
 
 def scopes(keep: Keep, before: tuple[Keep, ...] = ()) -> list[tuple[str, tuple[Keep, ...]]]:

@@ -24,7 +24,7 @@ from curate.config.base import fingerprint
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.listing import open_fs
-from curate.dataset.records import Record, RecordStore
+from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.samples import base_files, columns_of, read_samples
 from curate.dataset.uid import halves
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
@@ -37,7 +37,6 @@ from curate.embed.stored.spills import names_of, read_shard, spill_rows, write_s
 from curate.embed.writing import write_embeddings
 from curate.errors import DataError, UserError
 from curate.reasons import EmbedReason
-from curate.run.plan import inputs_digest
 from curate.run.stage import Outcome, Stage, Unit
 
 UNIT_BYTES = 1 << 30

@@ -48,7 +48,7 @@ def write(path: Path, text: str) -> str:
         ),
         ("index: {experiments: [q]}", ["index.experiments", "no experiment named 'q'"]),
         ("score: {scorers: {w: {type: zero_shot, model: m, prompts: watermark}}}", ["no model named 'm'"]),
-        ("embed: {models: {b-x: {model: a}}}", ["embed.models.b-x"]),
+        ("embed: {models: {b-x: {model: a}}}", ["embed.models: 'b-x' is not a name"]),
         ("download: {timeout: abc}", ["download.timeout", "'abc'"]),
         ("nonsense: 1", ["unknown key 'nonsense'", "keys here: workspace"]),
         ("a: [", ["not valid YAML"]),

@@ -58,7 +58,9 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     workspace = write(tmp_path, [{"1" * 32: 2, "2" * 32: 1}])
     subset = tmp_path / layout.selection_file("e", "subset.npy")
     np.save(subset, halves(pa.array(["1" * 32])))
-    with pytest.raises(DataError, match=r"subset.npy: not the file of its counts; run `curate filter`"):
+    with pytest.raises(
+        DataError, match=r"subset.npy: not the file of its counts; remove it and run `curate filter`"
+    ):
         Selection(workspace, "e")
     subset.write_bytes(subset.read_bytes()[:5])
     with pytest.raises(DataError, match="not a whole npy file"):

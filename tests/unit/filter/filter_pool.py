@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.records import Record, RecordStore
+from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.selections import Selection
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import FileRef, Workspace
@@ -94,14 +94,21 @@ def as_table(rows: Sequence[Row], types: Mapping[str, pa.DataType]) -> pa.Table:
     return pa.table({n: pa.array([r.get(n) for r in rows], t) for n, t in types.items()})
 
 
-def commit(workspace: Workspace, stage: str, unit: str, outputs: list[FileRef]) -> None:
+def commit(
+    workspace: Workspace,
+    stage: str,
+    unit: str,
+    outputs: list[FileRef],
+    inputs: tuple[FileRef, ...] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     record = Record(
         stage=stage,
         unit=unit,
         key="k",
-        settings={},
+        settings=dict(settings or {}),
         code_version=1,
-        inputs_digest="",
+        inputs_digest=inputs_digest(inputs),
         inputs=[],
         outputs=outputs,
         rows_in=0,
@@ -123,7 +130,7 @@ def run_experiment(
     (unit,) = stage.units(workspace)
     outcome = stage.run(workspace, unit)
     assert outcome.rows_in == outcome.rows_out + sum(outcome.drops.values())
-    commit(workspace, stage.name, unit.name, list(outcome.outputs))
+    commit(workspace, stage.name, unit.name, list(outcome.outputs), unit.inputs, stage.settings)
     return outcome
 
 

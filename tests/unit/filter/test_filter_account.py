@@ -64,7 +64,7 @@ def run_by(
     )
     (unit,) = stage.units(workspace)
     outcome = stage.run(workspace, unit)
-    commit(workspace, stage.name, unit.name, list(outcome.outputs))
+    commit(workspace, stage.name, unit.name, list(outcome.outputs), unit.inputs, stage.settings)
     return funnel_of(workspace, name)
 
 

@@ -70,7 +70,7 @@ def run_grid(
     (unit,) = stage.units(workspace)
     outcome = stage.run(workspace, unit)
     assert outcome.rows_in == outcome.rows_out + sum(outcome.drops.values())
-    commit(workspace, stage.name, unit.name, list(outcome.outputs))
+    commit(workspace, stage.name, unit.name, list(outcome.outputs), unit.inputs, stage.settings)
     return outcome
 
 
@@ -325,9 +325,9 @@ def config_of(workspace: Workspace, **sections: Any) -> Any:
     )
 
 
-def printed(workspace: Workspace) -> str:
+def printed(workspace: Workspace, width: int = 200) -> str:
     stream = io.StringIO()
-    print_comparison(Console(width=200, file=stream), workspace, read_comparison(workspace, "g"))
+    print_comparison(Console(width=width, file=stream), workspace, read_comparison(workspace, "g"))
     return stream.getvalue()
 
 
@@ -405,6 +405,29 @@ class TestRuns:
         assert f"{found.jaccard()[0, 5]:.0%}" in text
         assert "en 100%" in text
         assert "points.yaml" in text
+
+    @pytest.mark.parametrize("width", [20, 40, 80, 200])
+    def test_no_figure_is_cut_short(self, tmp_path: Path, width: int) -> None:
+        workspace = pool_of(tmp_path, some_rows(200))
+        run_grid(workspace, GRID)
+        found = read_comparison(workspace, "g")
+        text = printed(workspace, width)
+        assert "…" not in text
+        for row in found.table.to_pylist():
+            (line,) = (x for x in text.splitlines() if x.lstrip().startswith(row["point"]))
+            assert line.split()[1] == f"{row['kept']:,}"
+        if width < 80:
+            assert "both keep" not in text
+            assert "how they overlap: overlap.npy" in text
+        else:
+            assert "of what either keeps, both keep" in text
+            (line,) = (x for x in text.splitlines() if x.lstrip().startswith("1 t=0.1"))
+            assert line.split()[2:] == [f"{share:.0%}" for share in found.jaccard()[0]]
+
+    def test_one_is_singular(self, tmp_path: Path) -> None:
+        workspace = pool_of(tmp_path, some_rows(1))
+        run_grid(workspace, {"over": {"t": [0.1]}, "rules": {"c": "similarity > $t"}})
+        assert "1 point over 1 row;" in printed(workspace)
 
     def test_many_points_and_none_that_keeps(self, tmp_path: Path) -> None:
         workspace = pool_of(tmp_path, some_rows(30))

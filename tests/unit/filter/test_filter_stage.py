@@ -4,14 +4,17 @@ import io
 import math
 import random
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from curate.config.filters import Experiment
+from curate.config.models import RunSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, halves
@@ -21,7 +24,7 @@ from curate.filter.stage import FilterStage
 from curate.filter.subset import SubsetWriter
 from curate.rules import database
 from curate.rules.explain import open_judge, verdict
-from curate.run.engine import run_unit
+from curate.run.engine import Engine, run_unit
 from curate.run.plan import make_plan
 from tests.unit.filter.filter_pool import (
     MODEL,
@@ -480,3 +483,39 @@ class TestVerdict:
             open_judge(workspace, "e", Experiment.model_validate(CLIP), (MODEL,), (SCORER,)),
         ):
             raise AssertionError("opened")
+
+
+def test_all_experiments_are_checked_before_any_is_run(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, cut_in_shards(some_rows(9), 2))
+    stages = [
+        stage_of("fine", {"rules": {"r": "width > 5"}}),
+        stage_of("wrong", {"rules": {"r": "widht > 5"}}),
+    ]
+    with pytest.raises(UserError, match=r"experiments\.wrong\.rules\.r.*'widht'"):
+        Engine(workspace, RunSettings(), Console(quiet=True)).run(stages)
+    assert not workspace.exists("selections")
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"), [({"max": 1e39}, [0, 1]), ({"above": 3.5e38}, [2]), ({"min": -1e39}, [0, 1, 2])]
+)
+def test_bounds_beyond_the_columns_floats(tmp_path: Path, rule: dict[str, float], kept: list[int]) -> None:
+    rows = [{"uid": uid_from(i), "text_score": v} for i, v in enumerate((0.0, 3e38, np.inf))]
+    workspace = write_pool(tmp_path, [rows], {"text_score": pa.float32()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_experiment(workspace, "e", {"rules": {"r": {"score": "text_score", **rule}}})
+    assert [int(uid, 16) for uid in kept_uids(workspace, "e")] == kept
+
+
+@pytest.mark.parametrize("rule", [{"cap": "text_lang", "at_most": 1}, {"dedup": "text_lang"}])
+@pytest.mark.parametrize(("which", "worst"), [("highest", -np.inf), ("lowest", np.inf)])
+def test_any_value_is_better_than_none(
+    tmp_path: Path, rule: dict[str, Any], which: str, worst: float
+) -> None:
+    values = [None, np.nan, worst, worst]
+    rows = [{"uid": uid_from(i), "text_score": v, "text_lang": "x"} for i, v in enumerate(values)]
+    types = {"text_score": pa.float64(), "text_lang": pa.string()}
+    workspace = write_pool(tmp_path, [rows], types)
+    run_experiment(workspace, "e", {"rules": {"r": {**rule, which: "text_score"}}})
+    assert [int(uid, 16) for uid in kept_uids(workspace, "e")] == [2]

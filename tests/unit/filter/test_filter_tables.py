@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.config.filters import Experiment
 from curate.config.loading import check
+from curate.config.models import PipelineConfig
 from curate.config.tables import TableSettings
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
@@ -25,13 +27,15 @@ from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.inspect.diff import diff
 from curate.inspect.diff_page import diff_page
+from curate.inspect.explain import explain
+from curate.inspect.explain_text import print_trail
 from curate.pipeline import build
 from curate.rules.explain import verdict
 from curate.rules.sources import Tables
 from curate.rules.tables import TablesPool
 from curate.run.engine import Engine
 from tests.golden.datacomp import made
-from tests.unit.filter.filter_pool import cut_in_shards, run_experiment, uid_from, write_pool
+from tests.unit.filter.filter_pool import commit, cut_in_shards, run_experiment, uid_from, write_pool
 from tests.unit.filter.test_filter_datacomp import GOLDEN, JOBS, best_first, slug
 
 FOLDER = Path(made.__file__).parent
@@ -83,6 +87,7 @@ def keep_of(workspace: Workspace, name: str, experiment: dict[str, Any], tables:
     (unit,) = stage.units(workspace)
     outcome = stage.run(workspace, unit)
     assert outcome.rows_in == outcome.rows_out + sum(outcome.drops.values())
+    commit(workspace, stage.name, unit.name, list(outcome.outputs), unit.inputs, stage.settings)
     funnel: dict[str, Any] = workspace.read_json(f"selections/{name}/funnel.json")
     steps = funnel["sequence"]
     assert steps[0]["rows_in"] == funnel["rows_in"]
@@ -316,6 +321,37 @@ def test_by_the_command_line(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["explain", "f" * 32, "-w", str(tmp_path / "work")])
     assert told.exit_code == 1
     assert "no row of its tables" in told.output.replace("\n", " ")
+
+
+def test_of_rows_of_one_uid_the_kept_one_is_explained(tmp_path: Path) -> None:
+    rows = [{"uid": uid_from(7), "x": x} for x in (1, 9, 3)]
+    (tmp_path / "published").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "published" / "a.parquet", row_group_size=1)
+    tables = Tables(TableSettings(paths=(str(tmp_path / "published"),)), {})
+    workspace = Workspace(str(tmp_path / "work"))
+    any_order, in_order = {"rules": {"r": "x > 5"}}, {"rules": {"r": "x > 5", "d": {"dedup": "x"}}}
+    for name, experiment, kept in (("a", any_order, True), ("b", in_order, False)):
+        funnel = keep_of(workspace, name, experiment, tables)
+        found = verdict(workspace, name, Experiment.model_validate(experiment), (), (), uid_from(7), tables)
+        assert (funnel["kept"] == 1, found.kept) == (kept, kept)
+        assert found.rules[0].values == {"x": 9 if kept else 1}
+
+
+def test_what_changed_since_is_said(tmp_path: Path) -> None:
+    tables = publish(tmp_path / "published", some_rows(30, 1), 2)
+    workspace = Workspace(str(tmp_path / "work"))
+    keep_of(workspace, "half", EXPERIMENTS["top"], tables)
+    (row, *_) = sorted((tmp_path / "published").glob("*.parquet"))
+    table = pq.read_table(row)
+    pq.write_table(table.slice(1), row)
+    config = PipelineConfig.model_validate(
+        {"workspace": workspace.url, "filter": {"tables": {"paths": tables.settings.paths}}}
+    )
+    trail = explain(workspace, config, table["uid"][1].as_py())
+    assert "was run on other samples or columns" in trail["experiments"]["half"]["error"]
+    stream = io.StringIO()
+    print_trail(Console(file=stream, width=60), trail)
+    assert "experiment half  ? experiment 'half' was run on other samples" in stream.getvalue()
 
 
 # ---- against DataComp --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from curate.dataset import layout
 from curate.dataset.moments import Moments
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.inspect.diff import diff
+from curate.inspect.diff import GROUPS, diff
 from curate.inspect.diff_sums import VALUES, Gathering, effect
 from curate.inspect.diff_text import effect_text, print_diff
 from curate.rules.explain import verdict
@@ -199,6 +200,60 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
     assert f"{found.effects['similarity']:+.2f}".replace("-", "−") in said
 
 
+def printed(workspace: Workspace, settings: PipelineConfig, a: str, b: str, width: int = 100) -> str:
+    stream = io.StringIO()
+    print_diff(Console(file=stream, width=width), diff(workspace, settings, a, b))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+def test_no_figure_is_cut_short(tmp_path: Path, width: int) -> None:
+    name = "an_experiment_with_quite_a_name"
+    workspace = made(tmp_path, 1)
+    run_experiment(workspace, name, B)
+    said = printed(workspace, config({"a": A, name: B}), "a", name, width)
+    assert "…" not in said
+    (row,) = (line for line in said.splitlines() if "similarity" in line and "│" in line)
+    found = diff(workspace, config({"a": A, name: B}), "a", name)
+    expected = [f"{found.groups[group].means['similarity']:.4g}" for group in GROUPS]
+    assert [cell.strip() for cell in row.split("│")[2:5]] == expected
+
+
+def test_what_is_the_same_is_said_to_be(tmp_path: Path) -> None:
+    workspace = made(tmp_path, 2)
+    run_experiment(workspace, "twin", {"rules": {"english": "text_lang = 'en'"}})
+    settings = config({"a": A, "twin": A, "none": NONE})
+    for other in ("a", "twin"):
+        kept = diff(workspace, settings, "a", other).kept_a
+        said = printed(workspace, settings, "a", other)
+        assert f"a keeps {kept}, {other} keeps {kept} of 120 samples; they keep the same" in said
+        assert "100.0%" not in said.split("\n")[0]
+    assert printed(workspace, settings, "none", "none").startswith(
+        "none keeps 0, none keeps 0 of 120 samples; of all that either keeps, both keep –\n"
+    )
+    assert "both keep 0.0%" in printed(workspace, settings, "a", "none")
+
+
+def test_one_is_singular(tmp_path: Path) -> None:
+    found = diff(made(tmp_path, 1), config({"a": A, "b": B}), "a", "b")
+    many = {f"column_{i:02}": 1.0 - i / 100 for i in range(13)}
+    for group in found.groups.values():
+        group.means = dict.fromkeys(many, 1.0)
+    stream = io.StringIO()
+    print_diff(Console(file=stream, width=100), replace(found, effects=many, pool=1))
+    assert "1 column that differs less" in stream.getvalue()
+    assert "of 1 sample;" in stream.getvalue()
+
+
+def test_examples_are_what_they_are(tmp_path: Path) -> None:
+    found = diff(made(tmp_path, 1), config({"a": A, "b": B}), "a", "b")
+    example = replace(found.groups["only_a"].examples[0], text=":dog: \x1b[2J[/]")
+    found.groups["only_a"].examples[0] = example
+    stream = io.StringIO()
+    print_diff(Console(file=stream, width=100), found)
+    assert ":dog: \N{REPLACEMENT CHARACTER}[2J[/]" in stream.getvalue()
+
+
 def test_the_terminal_has_a_dozen_columns(tmp_path: Path) -> None:
     found = diff(made(tmp_path, 1), config({"a": A, "b": B}), "a", "b")
     many = {f"column_{i:02}": 1.0 - i / 100 for i in range(30)}
@@ -253,7 +308,48 @@ def test_rare_languages_of_a_column_that_is_none_are_let_go() -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     workspace = made(tmp_path, 1)
-    with pytest.raises(UserError, match=r"no experiment named 'c' \(experiments: a, b\)"):
+    with pytest.raises(UserError, match=r"no experiment named 'c' \(experiments: a, b, none\)"):
         diff(workspace, config({"a": A, "b": B}), "a", "c")
     with pytest.raises(UserError, match=r"'new' has no selection in .* run `curate filter` first"):
         diff(workspace, config({"a": A, "new": B}), "a", "new")
+
+
+def test_a_selection_of_other_rows_is_refused(tmp_path: Path) -> None:
+    workspace = made(tmp_path, 2)
+    changed = [{**row, "text_lang": "en"} for row in rows()]
+    write_pool(tmp_path, cut_in_shards(changed, 2))
+    with pytest.raises(UserError, match="experiment 'a' was run on other samples or columns than are in"):
+        diff(workspace, config({"a": A, "b": B}), "a", "b")
+
+
+def test_selections_of_another_config_are_known(tmp_path: Path) -> None:
+    workspace = made(tmp_path, 2)
+    found = diff(workspace, config({"c": A}), "a", "b")
+    assert (found.kept_a, found.kept_b) == tuple(
+        sum(len(groups()[name]) for name in names) for names in (("only_a", "both"), ("only_b", "both"))
+    )
+    assert found.notes == []
+
+
+def test_hashes_have_no_mean(tmp_path: Path) -> None:
+    types = {
+        "text_score": pa.float64(),
+        "text_lang": pa.string(),
+        "text_hash": pa.uint64(),
+        "text_big": pa.int64(),
+    }
+    many = [{**row, "text_hash": 2**64 - 1, "text_big": 2**62 + 1} for row in rows()]
+    workspace = write_pool(tmp_path, cut_in_shards(many, 2), types)
+    for name, experiment in (("a", A), ("b", B)):
+        run_experiment(workspace, name, experiment)
+    means = diff(workspace, config({"a": A, "b": B}), "a", "b").groups["both"].means
+    assert means["text_big"] == pytest.approx(2.0**62)
+    assert "text_hash" not in means
+
+
+def test_a_workspace_that_is_only_read(tmp_path: Path) -> None:
+    workspace = made(tmp_path, 2)
+    temporaries = tmp_path / ".curate" / "tmp"
+    shutil.rmtree(temporaries)
+    temporaries.write_text("nothing can be written here")
+    assert diff(workspace, config({"a": A, "b": B}), "a", "b").notes == []

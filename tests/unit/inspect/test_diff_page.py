@@ -221,7 +221,8 @@ def run_bare(workspace: Workspace, name: str, experiment: dict[str, Any]) -> Non
 
     stage = FilterStage(name, Experiment.model_validate(experiment), (), ())
     (unit,) = stage.units(workspace)
-    commit(workspace, stage.name, unit.name, list(stage.run(workspace, unit).outputs))
+    outputs = list(stage.run(workspace, unit).outputs)
+    commit(workspace, stage.name, unit.name, outputs, unit.inputs, stage.settings)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,8 +89,9 @@ def preferred(row: Row, highest: str | None, lowest: str | None) -> tuple[Any, .
         return (0, row["uid"])
     value = number(row[highest or lowest or ""])
     if value is None:
-        value = -math.inf if highest else math.inf
-    return (-value if highest else value, row["uid"])
+        return (math.inf, row["uid"])
+    # The worst of values is still better than none.
+    return (min(-value if highest else value, sys.float_info.max), row["uid"])
 
 
 def dedup(columns: Sequence[str], highest: str | None, lowest: str | None) -> Rule:

@@ -16,11 +16,11 @@ texts = st.lists(st.one_of(st.none(), st.sampled_from(["", "en", "de", "größe"
 
 
 def written(path: Path, batches: list[pa.ChunkedArray], few: int) -> list[column_file.Part]:
-    writer = ColumnWriter(path, few)
+    writer = ColumnWriter(path, "c", few)
     for batch in batches:
         writer.add(batch, [len(chunk) for chunk in batch.chunks])
     writer.close()
-    return list(column_parts(pa.py_buffer(path.read_bytes())))
+    return list(column_parts(pa.py_buffer(path.read_bytes()), "c"))
 
 
 @given(
@@ -62,8 +62,8 @@ def test_what_is_too_large_for_one_array_stays_in_pieces(
 
 
 def test_a_file_that_was_not_finished_cannot_be_read(tmp_path: Path) -> None:
-    writer = ColumnWriter(tmp_path / "c.arrow")
+    writer = ColumnWriter(tmp_path / "c.arrow", "c")
     writer.add(pa.chunked_array([["a"]]), [1])
     with pytest.raises(pa.ArrowInvalid):
-        column_parts(pa.py_buffer((tmp_path / "c.arrow").read_bytes()))
+        column_parts(pa.py_buffer((tmp_path / "c.arrow").read_bytes()), "c")
     writer.close()

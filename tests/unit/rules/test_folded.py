@@ -107,14 +107,49 @@ def test_other_samples_make_everything_again(tmp_path: Path) -> None:
     assert found.num_rows == 31
 
 
-def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "end", "another"])
+def test_a_file_that_cannot_be_read_is_made_again(tmp_path: Path, damage: str) -> None:
     workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
     _, folded = pools(workspace, ["00000"])
-    scanned(folded, ["width"])
+    # The file is mapped.
+    expected = scanned(folded, ["width", "text_length"])[0].to_pylist()
     (file,) = (tmp_path / ".curate" / "columns").rglob("width-*.arrow")
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"width-.*remove it, it is made again"):
-        scanned(folded, ["width"])
+    (other,) = (tmp_path / ".curate" / "columns").rglob("*length-*.arrow")
+    data = file.read_bytes()
+    file.write_bytes(
+        {
+            "cut": data[:200],
+            "empty": b"",
+            "garbage": b"x" * 5000,
+            "end": data[:-60] + b"\0" * 60,
+            "another": other.read_bytes(),
+        }[damage]
+    )
+    assert scanned(folded, ["width", "text_length"])[0].to_pylist() == expected
+    assert file.read_bytes() == data
+
+
+def test_a_batch_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
+    _, folded = pools(workspace, ["00000"])
+    scanned(folded, ["text"])
+    (file,) = (tmp_path / ".curate" / "columns").rglob("caption-*.arrow")
+    data = file.read_bytes()
+    ends = np.cumsum([0, *(len(row["text"].encode()) for row in sorted(rows_of(30), key=lambda r: r["uid"]))])
+    right = ends[:11].astype(np.int32).tobytes()
+    assert data.count(right) == 1
+    wrong = np.where(np.arange(11) == 5, 1 << 30, ends[:11]).astype(np.int32).tobytes()
+    file.write_bytes(data.replace(right, wrong))
+    with pytest.raises(DataError, match=r"caption-.*texts outside of the file.*remove it, it is made again"):
+        scanned(folded, ["text"])
+
+
+def test_a_batch_of_nothing(tmp_path: Path) -> None:
+    workspace = write_pool(tmp_path, [*cut_in_shards(rows_of(20), 1), []])
+    plain, folded = pools(workspace, ["00000", "00001"])
+    expected, found = (scanned(p, ["width", "text_lang", "text_score"]) for p in (plain, folded))
+    assert found[0].equals(expected[0])
+    assert found[1] == expected[1] == [[("00000", 20)], [("00001", 0)]]
 
 
 def test_raw_uids_are_those_of_the_text(tmp_path: Path) -> None:

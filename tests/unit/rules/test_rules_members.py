@@ -81,6 +81,13 @@ class TestFiles:
         assert kept(tmp_path, {"in": "text_big", "values": [1, 2**63 - 1]}) == [0, 5]
         assert kept(tmp_path, {"not_in": "text_big", "values": [1, 2**63 - 1]}) == [1, 2, 4]
 
+    def test_numbers_beyond_64_bits_of_sign_are_listed(self, tmp_path: Path) -> None:
+        (tmp_path / "big.txt").write_text(f"{2**64 - 1}\n")
+        rule = {"in": "text_big", "file": str(tmp_path / "big.txt")}
+        assert kept(tmp_path, rule) == [1]
+        with pytest.raises(UserError, match="'-1' cannot be a value of 'text_big', which is UBIGINT"):
+            kept(tmp_path, {"in": "text_big", "values": [-1]})
+
     def test_texts(self, tmp_path: Path) -> None:
         (tmp_path / "hosts.txt").write_text("h1.org\n")
         rule = {"not_in": "split_part(url, '/', 3)", "file": str(tmp_path / "hosts.txt")}

@@ -179,3 +179,84 @@ def test_files_that_do_not_fit_are_named(published: Path) -> None:
     (published / "d.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DataError, match=r"d.parquet: cannot be read as parquet"):
         opened(published)
+
+
+RAW = "00112233445566778899aabbccddeeff"
+
+
+@pytest.mark.parametrize("uids", [Uids.RAW, Uids.TEXT])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary(32)]
+)
+def test_uids_of_any_type_of_text(tmp_path: Path, kind: pa.DataType, uids: Uids) -> None:
+    stored = pa.array([RAW.encode(), None, uid(2).encode()], pa.binary()).cast(
+        pa.string() if pa.types.is_string_view(kind) else kind
+    )
+    write(tmp_path / "p", "a.parquet", {"uid": stored.cast(kind), "x": [1, 2, 3]})
+    table = everything(opened(tmp_path / "p"), ["x"], uids=uids)
+    assert usable_halves(table["uid"]).tolist() == halves(pa.array([RAW, NO_UID, uid(2)])).tolist()
+    assert table.take(pa.array([2, 0]))["x"].to_pylist() == [3, 1]
+
+
+@pytest.mark.parametrize("uids", [Uids.RAW, Uids.TEXT])
+def test_sixteen_bytes_are_their_hex_digits(tmp_path: Path, uids: Uids) -> None:
+    stored = pa.array([bytes.fromhex(RAW), None], pa.binary(16))
+    write(tmp_path / "p", "a.parquet", {"uid": stored, "x": [1, 2]})
+    table = everything(opened(tmp_path / "p"), ["x"], uids=uids)
+    assert usable_halves(table["uid"]).tolist() == halves(pa.array([RAW, NO_UID])).tolist()
+
+
+def test_a_uid_that_is_no_text_costs_its_row(tmp_path: Path) -> None:
+    stored = pa.array([b"\xff" * 32, RAW.encode(), b"\xff"], pa.binary())
+    write(tmp_path / "p", "a.parquet", {"uid": stored, "x": [1, 2, 3]})
+    table = everything(opened(tmp_path / "p"), ["x"])
+    assert table["uid"].to_pylist() == [NO_UID, RAW, NO_UID]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fine"),
+    [
+        (pa.array([0.5], pa.float32()), pa.array([0.25, None, np.nan, np.inf], pa.float64()), True),
+        (pa.array([0.5], pa.float32()), pa.array([0.300000001], pa.float64()), False),
+        (pa.array([0.5], pa.float64()), pa.array([0.3], pa.float32()), True),
+        (pa.array([1], pa.int32()), pa.array([7, None], pa.int64()), True),
+        (pa.array([1], pa.int32()), pa.array([1 << 40], pa.int64()), False),
+        (pa.array([1], pa.int32()), pa.array(["12"]), False),
+        (pa.array(["x"]), pa.array([12], pa.int64()), False),
+        (pa.array(["x"]), pa.array(["y", None]).dictionary_encode(), True),
+    ],
+)
+def test_another_type_is_read_when_nothing_is_lost(
+    tmp_path: Path, first: pa.Array, second: pa.Array, fine: bool
+) -> None:
+    for name, values in (("a", first), ("b", second)):
+        uids = [uid(i) for i in range(len(values))]
+        write(tmp_path / "p", f"{name}.parquet", {"uid": uids, "x": values})
+    pool = opened(tmp_path / "p")
+    if not fine:
+        with pytest.raises(DataError, match=r"b\.parquet: column 'x' is .*, in the first file it is"):
+            everything(pool, ["x"])
+        return
+    found = everything(pool, ["x"])["x"]
+    assert found.type == first.type
+    wanted = [None if v is None or v != v else v for v in second.to_pylist()]
+    assert found.to_pylist()[1:] == wanted
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.table([[uid(1)], [1], [2]], names=["uid", "x", "x"])
+    (tmp_path / "p").mkdir()
+    pq.write_table(table, tmp_path / "p" / "a.parquet")
+    with pytest.raises(UserError, match="has two columns named 'x'"):
+        opened(tmp_path / "p")
+
+
+@pytest.mark.parametrize("numbers", [range(0), range(9)])
+def test_a_sorted_copy_of_any_pool(tmp_path: Path, numbers: range) -> None:
+    rows = {"uid": [uid(n) for n in numbers], "Row Number": pa.array(numbers, pa.int64())}
+    write(tmp_path / "p", "a.parquet", {name: pa.array(values)[:0] for name, values in rows.items()} | rows)
+    with open_database(tmp_path) as connection:
+        found = sorted_copy(opened(tmp_path / "p"), ["Row Number"], connection, tmp_path)
+        tables = [batch.table for batch in found.scan(["Row Number"])]
+    got = [row for table in tables for row in table.to_pylist()]
+    assert got == sorted(({"uid": uid(n), "Row Number": n} for n in numbers), key=lambda row: row["uid"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -176,3 +177,59 @@ def test_preview_changes_nothing(tmp_path: Path) -> None:
 def test_describe_changes_names_leaves() -> None:
     old, new = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 2, "c": [1]}, "e": "x"}
     assert describe_changes(old, new) == ["a.b 1 → 2", "e unset → x"]
+
+
+class Checked(Letters):
+    """A stage of a verb of several, that may refuse to run."""
+
+    def __init__(self, name: str, wrong: bool = False) -> None:
+        super().__init__("a", name)
+        self.name, self.wrong = name, wrong
+
+    def check(self, workspace: Workspace) -> None:
+        if self.wrong:
+            raise UserError(f"{self.name} is wrong")
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_all_stages_of_a_verb_are_checked_before_the_first_works(tmp_path: Path, preview: bool) -> None:
+    engine(tmp_path).run([Checked("before/x")])
+    stages = [
+        Checked("before/y"),
+        Checked("verb/a"),
+        Checked("verb/b", wrong=True),
+        Checked("after/c", wrong=True),
+    ]
+    work = engine(tmp_path)
+    with pytest.raises(UserError, match="verb/b is wrong"):
+        work.preview(stages[1:]) if preview else work.run(stages)
+    done = RecordStore(Workspace(str(tmp_path))).stages()
+    assert sorted(done) == (["before/x"] if preview else ["before/x", "before/y"])
+
+
+def test_the_last_line_says_what_is_left_and_is_one_line(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    work = engine(tmp_path)
+    work.console = Console(file=stream, width=30)
+    work.run([Letters("ab")])
+    (line,) = stream.getvalue().splitlines()
+    assert "2 units, 6 rows → 2 (33.3%) in" in line
+
+
+def test_what_changed_is_one_line(tmp_path: Path) -> None:
+    engine(tmp_path).run([Letters("a", word="[x]" * 15)])
+    stream = io.StringIO()
+    work = engine(tmp_path)
+    work.console = Console(file=stream, width=30)
+    work.run([Letters("a", word="y" * 300)])
+    first, _ = stream.getvalue().splitlines()
+    assert "again: settings: word [x][x]" in first
+    assert len(first) < 250
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / ".curate"
+    folder.mkdir()
+    (folder / "runs").write_text("a file where the logs should go")
+    engine(tmp_path).run([Letters("ab")])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "b"]
