@@ -51,8 +51,9 @@ incomplete because too much failed, 130 interrupted. What was committed is kept 
 config_app = typer.Typer(no_args_is_help=True, help="Presets, keys, and what is really in force.")
 app.add_typer(config_app, name="config")
 
-out = Console()
-err = Console(stderr=True)
+# Captions and file names are shown as they are: `:dog:` is no picture of a dog.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 ConfigArg = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a preset (`curate config presets`).")
@@ -95,7 +96,7 @@ def _load(
     overrides = list(sets or ())
     for key, value in (("workspace", workspace), ("run.cluster", cluster), ("run.workers", workers)):
         if value is not None:
-            overrides.append(f"{key}={value}")
+            overrides.append(f"{key}={json.dumps(value)}")
     with starting():
         from curate.config.loading import load_config
 
