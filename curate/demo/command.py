@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from curate.config.loading import check, dump, preset_text
 from curate.config.models import DownloadSettings
@@ -74,13 +75,17 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
     print_key(console, read_key(space, config, world))
     _search(console, space, config.embed.models["demo"])
     report = Path(space.full("report/curated/index.html")).resolve()
-    console.print(f"\n[bold]report[/]   {report}")
-    console.print(f"[bold]explain[/]  curate explain UID -w {workspace}")
-    console.print(f"[bold]compare[/]  curate diff curated top30 --html diff.html -w {workspace}")
-    console.print(f"[bold]compare[/]  curate filter {space.full(CONFIG)} --grid")
-    console.print(
-        f'[bold]query[/]    curate query "SELECT reason, count(*) FROM images GROUP BY 1" -w {workspace}'
-    )
+    sql = "SELECT reason, count(*) FROM images GROUP BY 1"
+    console.print()
+    for name, command in (
+        ("report", str(report)),
+        ("explain", f"curate explain UID -w {workspace}"),
+        ("compare", f"curate diff curated top30 --html diff.html -w {workspace}"),
+        ("compare", f"curate filter {space.full(CONFIG)} --grid"),
+        ("query", f'curate query "{sql}" -w {workspace}'),
+    ):
+        # To be copied: not broken into lines.
+        console.print(f"[bold]{name:<8}[/] {escape(command)}", highlight=False, soft_wrap=True)
     console.print(f"done in {duration_text(time.monotonic() - started)}")
 
 
