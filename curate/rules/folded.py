@@ -80,7 +80,7 @@ class Folding(Pool):
             with _opened(self.workspace, path, name):
                 return True
         except DataError:
-            self.workspace.remove(path)
+            self.workspace.remove_tree(path)  # whatever it is
             return False
 
     def _fold(self, names: Sequence[str], paths: Mapping[str, str]) -> None:

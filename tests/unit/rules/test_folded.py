@@ -107,7 +107,7 @@ def test_other_samples_make_everything_again(tmp_path: Path) -> None:
     assert found.num_rows == 31
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "end", "another"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "end", "another", "folder"])
 def test_a_file_that_cannot_be_read_is_made_again(tmp_path: Path, damage: str) -> None:
     workspace = write_pool(tmp_path, cut_in_shards(rows_of(30), 1))
     _, folded = pools(workspace, ["00000"])
@@ -116,15 +116,18 @@ def test_a_file_that_cannot_be_read_is_made_again(tmp_path: Path, damage: str) -
     (file,) = (tmp_path / ".curate" / "columns").rglob("width-*.arrow")
     (other,) = (tmp_path / ".curate" / "columns").rglob("*length-*.arrow")
     data = file.read_bytes()
-    file.write_bytes(
-        {
+    if damage == "folder":
+        file.unlink()
+        (file / "inside").mkdir(parents=True)
+    else:
+        damaged = {
             "cut": data[:200],
             "empty": b"",
             "garbage": b"x" * 5000,
             "end": data[:-60] + b"\0" * 60,
             "another": other.read_bytes(),
-        }[damage]
-    )
+        }
+        file.write_bytes(damaged[damage])
     assert scanned(folded, ["width", "text_length"])[0].to_pylist() == expected
     assert file.read_bytes() == data
 
