@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from curate.inspect.tables import cell
+from curate.inspect.tables import VALUE, cell
 
 MARKS = {"pass": "[green]✓[/]", "fail": "[red]✗[/]", "missing": "[yellow]?[/]"}
 
@@ -40,7 +40,7 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         kept = "[green]kept[/]" if result["kept"] else f"[red]dropped[/]: {result['reason']}"
         say(f"[bold]experiment {name}[/]  {kept}")
         for rule in result["rules"]:
-            facts = [f"{k} = {cell(v)}" for k, v in rule["values"].items()] + [rule["note"]] * bool(
+            facts = [f"{k} = {cell(v, VALUE)}" for k, v in rule["values"].items()] + [rule["note"]] * bool(
                 rule["note"]
             )
             seen = escape(", ".join(facts))
@@ -65,7 +65,7 @@ def _says_image(say: Any, image: dict[str, Any] | None) -> bool:
 
 def _facts(say: Any, title: str, row: dict[str, Any], skip: set[str]) -> None:
     facts = "  ".join(
-        f"[dim]{key}[/] {escape(cell(value))}"
+        f"[dim]{key}[/] {escape(cell(value, VALUE))}"
         for key, value in row.items()
         if key not in skip and value is not None
     )
