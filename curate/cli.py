@@ -425,7 +425,8 @@ def query(
 ) -> None:
     """SQL (DuckDB) over candidates, images, samples, scores_…, embeddings_…, selection_…, records."""
     from curate.inspect.query import run_query
-    from curate.inspect.tables import counted, print_table, write_table
+    from curate.inspect.tables import print_table, write_table
+    from curate.run.progress import counted
 
     table = run_query(_workspace(workspace), sql)
     if output is not None:
@@ -554,16 +555,15 @@ def config_keys(
 
 def _config_of(workspace: Workspace) -> PipelineConfig:
     """The config that was last run on a workspace."""
-    from curate.config.loading import load_config
+    from curate.inspect.known import last_config
 
     with reaching(f"workspace {workspace.url}"):
-        there = workspace.exists(layout.CONFIG)
-    if not there:
+        config = last_config(workspace)
+    if config is None:
         raise UserError(
             f"{workspace.url}: no run was made here (no {layout.CONFIG}); give one with --workspace"
         )
-    with workspace.local(layout.CONFIG) as path:
-        return load_config(str(path))
+    return config
 
 
 def _first(what: str, name: str | None, names: list[str]) -> str:

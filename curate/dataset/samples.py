@@ -39,8 +39,13 @@ class Column:
     @property
     def stage(self) -> str:
         """The stage whose records list this column's files."""
-        kind, _, name = self.family.partition("/")
-        return BASES.get(kind) or {"embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
+        return stage_of(self.family)
+
+
+def stage_of(family: str) -> str:
+    """The stage that makes the files of a column family."""
+    kind, _, name = family.partition("/")
+    return BASES.get(kind) or {"embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
 
 
 def family_path(family: str, shard: str) -> str:

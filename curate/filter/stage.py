@@ -81,10 +81,7 @@ class FilterStage(Stage):
         Raises:
             UserError: a rule cannot be used.
         """
-        samples = self._samples(workspace)
-        if samples.there():
-            with looking_folder() as scratch, open_database(scratch) as connection:
-                self._compile(connection, samples.columns(), samples)
+        self._checked(workspace)
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """One unit, whose inputs are just the files that the rules read; none without samples.
@@ -93,14 +90,12 @@ class FilterStage(Stage):
             UserError: a rule cannot be used, or what it learned elsewhere is not about these columns.
             DataError: a shard lacks a family that the rules read.
         """
-        samples = self._samples(workspace)
-        if not samples.there():
+        found = self._checked(workspace)
+        if found is None:
             return []
-        columns = samples.columns()
-        with looking_folder() as scratch, open_database(scratch) as connection:
-            program, by = self._compile(connection, columns, samples)
+        samples, program, by = found
         if self.frozen is not None:
-            self.frozen.check(workspace, program, columns)
+            self.frozen.check(workspace, program, samples.columns())
         return [Unit(UNIT, inputs_of(workspace, samples, program, by, self.experiment.uses(), self.name))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
@@ -135,6 +130,14 @@ class FilterStage(Stage):
             dict(funnel.reasons),
             {"total": funnel.total, "shards": len(pool.shards)},
         )
+
+    def _checked(self, workspace: Workspace) -> tuple[Samples, Program, tuple[str, ...]] | None:
+        """The rules, compiled for the samples there are; None when there are none yet."""
+        samples = self._samples(workspace)
+        if not samples.there():
+            return None
+        with looking_folder() as scratch, open_database(scratch) as connection:
+            return samples, *self._compile(connection, samples.columns(), samples)
 
     def _samples(self, workspace: Workspace) -> Samples:
         return samples_of(workspace, self.models, self.scorers, self.tables)

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from curate.inspect.diff import GROUPS, Difference
-from curate.inspect.tables import cell, counted, print_whole
+from curate.inspect.tables import cell, print_whole
+from curate.run.progress import counted
 
 ROWS = 12
 """Columns whose means are shown."""

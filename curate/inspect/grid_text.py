@@ -15,7 +15,8 @@ from rich.table import Table
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
 from curate.filter.grid_files import OVERLAP, POINTS, TABLE, Comparison
-from curate.inspect.tables import counted, natural_width, print_whole
+from curate.inspect.tables import natural_width, print_whole
+from curate.run.progress import counted
 
 MEANS = 1
 """Columns whose means come before languages and cuts: there is rarely room for all."""

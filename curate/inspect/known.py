@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from curate.config.loading import load_config
 from curate.config.models import PipelineConfig
+from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+
+
+def last_config(workspace: Workspace) -> PipelineConfig | None:
+    """The config that was last run on a workspace; None when none was.
+
+    Raises:
+        ConfigError: it is of another version.
+    """
+    if not workspace.exists(layout.CONFIG):
+        return None
+    with workspace.local(layout.CONFIG) as path:
+        return load_config(str(path))
 
 
 class Known(NamedTuple):

@@ -8,17 +8,14 @@ from collections.abc import Collection, Iterable, Iterator
 import duckdb
 import pyarrow as pa
 
-from curate.config.loading import load_config
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import IMAGES_HIDDEN, base_family, family_path, files_by_shard
+from curate.dataset.samples import BASES, IMAGES_HIDDEN, base_family, family_path, files_by_shard, stage_of
 from curate.dataset.selections import SELECTED, SUBSET, Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, CurateError, UserError
+from curate.inspect.known import last_config
 from curate.inspect.status import need_workspace
-
-VERBS = {"candidates": "ingest", "images": "download", "embeddings": "embed", "scores": "score"}
-"""Kind of a family → the stage that makes its files."""
 
 RECORDS = pa.schema(
     [
@@ -159,11 +156,12 @@ class _Tables:
             rows = pa.concat_tables([selection.read(shard) for shard in shards] or [SELECTED])
             self._connection.register(view, rows)
             return
-        stage = f"{VERBS[kind]}/{name}" if name else VERBS[kind]
+        stage = stage_of(family)
+        again = f"run `curate {stage.partition('/')[0]}` again"
         committed = files_by_shard(family, RecordStore(workspace).outputs(stage)).values()
         there = workspace.sizes(family_path(family, "x").rpartition("/")[0])
         for gone in (ref.path for ref in committed if ref.path not in there):
-            raise UserError(f"{workspace.url}/{gone} is gone; run `curate {VERBS[kind]}` again")
+            raise UserError(f"{workspace.url}/{gone} is gone; {again}")
         path = _scheme(self._connection, workspace) + workspace.full(family_path(family, "*"))
         literal = path.replace("'", "''")
         try:
@@ -172,8 +170,7 @@ class _Tables:
                 f"SELECT * FROM read_parquet('{literal}', union_by_name = true)"
             )
         except duckdb.InvalidInputException as error:
-            fix = f"remove that file and run `curate {VERBS[kind]}` again"
-            raise UserError(f"{_said(error)}; {fix}") from None
+            raise UserError(f"{_said(error)}; remove that file and {again}") from None
         except duckdb.Error as error:
             raise UserError(_said(error)) from None
 
@@ -181,7 +178,7 @@ class _Tables:
         base = base_family(self._workspace)
         parts = [n for n in self._families if n == base or n.startswith(("embeddings_", "scores_"))]
         if base not in parts:
-            raise UserError(f"samples: there are no {base} yet; run `curate {VERBS[base]}`")
+            raise UserError(f"samples: there are no {base} yet; run `curate {BASES[base]}`")
         self.make(parts)
         for part in parts:
             if part in self.problems:
@@ -232,14 +229,12 @@ def _words(sql: str) -> set[str]:
 
 def _first_model(workspace: Workspace) -> str | None:
     """The model whose similarity is ``similarity``, by the config that ran last."""
-    if not workspace.exists(layout.CONFIG):
-        return None
     try:
-        with workspace.local(layout.CONFIG) as path:
-            return next(iter(load_config(str(path)).embed.models), None)
+        config = last_config(workspace)
     except ConfigError:
         # Of another version: everything else can be asked all the same.
         return None
+    return None if config is None else next(iter(config.embed.models), None)
 
 
 def _samples_sql(views: dict[str, list[str]], base: str, first_model: str | None) -> str:

@@ -12,8 +12,8 @@ from curate.dataset.account import Step, step_of
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.inspect.tables import counted, print_whole
-from curate.run.progress import duration_text
+from curate.inspect.tables import print_whole
+from curate.run.progress import counted, duration_text
 
 ORDER = (
     "parse",

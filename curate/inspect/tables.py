@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from curate.errors import UserError
+from curate.run.progress import counted
 
 CELL = 64
 """Characters of a cell that are shown: a digest is whole."""
@@ -114,8 +115,3 @@ def cell(value: Any, length: int = CELL) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     text = " ".join(text.split()).translate(_CONTROLS)
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 row``, ``1,234 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

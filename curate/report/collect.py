@@ -17,11 +17,11 @@ from curate.report.statistics import (
     Groups,
     Histogram,
     Mask,
-    doubles,
     edges_for,
     hosts,
 )
 from curate.report.verdicts import KEPT, Replay, Sorted
+from curate.rules.pool import doubles
 from curate.rules.thresholds import Threshold
 
 PROBED = 16

@@ -121,8 +121,3 @@ def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lower-case host of every http(s) URL without a leading ``www.``; NULL for all else."""
     found = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
     return pc.replace_substring_regex(pc.utf8_lower(found), r"^www\.", "")
-
-
-def doubles(values: pa.ChunkedArray) -> Floats:
-    """A numeric column as float64 of shape (n,), NaN for NULL."""
-    return np.asarray(values.cast(pa.float64(), safe=False).fill_null(float("nan")), np.float64)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import BASES, base_family, family_path
+from curate.dataset.samples import base_family, family_path, stage_of
 from curate.dataset.uid import packed
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
@@ -130,8 +130,7 @@ class FoldedPool(Folding):
         return paths
 
     def _digest(self, family: str, base: str) -> str:
-        stage = BASES.get(family) or next(c.stage for c in self.columns.values() if c.family == family)
-        refs = RecordStore(self.workspace).outputs(stage)
+        refs = RecordStore(self.workspace).outputs(stage_of(family))
         hasher = hashlib.blake2b(f"{base}\0{_FORMAT}\0{self.batch_rows}\n".encode(), digest_size=8)
         for shard in self.shards:
             path = family_path(family, shard)

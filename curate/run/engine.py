@@ -29,7 +29,7 @@ from curate.errors import BudgetExceededError, DataError, IncompleteError, UserE
 from curate.run.events import EventLog, utc_now
 from curate.run.plan import MISSING, Job, Plan, make_plan
 from curate.run.pool import Pool, SynchronousPool, start_pool
-from curate.run.progress import StageProgress, duration_text, rate_text
+from curate.run.progress import StageProgress, counted, duration_text, rate_text
 from curate.run.stage import Outcome, Stage
 
 INPUTS_KEPT = 16
@@ -94,11 +94,11 @@ class Engine:
             self._check_verb(stages, number)
             plan = make_plan(stage, self.workspace, RecordStore(self.workspace))
             total = plan.done + len(plan.jobs)
-            self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {_count(total, 'unit')} to do")
+            self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {counted(total, 'unit')} to do")
             for why, count in Counter(plan.stale.values()).items():
-                self.console.print(f"{'':<22} {_count(count, 'unit')} again: {why}")
+                self.console.print(f"{'':<22} {counted(count, 'unit')} again: {why}")
             if plan.obsolete:
-                self.console.print(f"{'':<22} {_count(len(plan.obsolete), 'unit')} no longer in the plan")
+                self.console.print(f"{'':<22} {counted(len(plan.obsolete), 'unit')} no longer in the plan")
             if stage.guarded and (plan.stale or plan.obsolete):
                 self.console.print(f"{'':<22} not done again unless --redo {stage.verb} is given")
             if plan.jobs:
@@ -123,7 +123,7 @@ class Engine:
         if not plan.jobs:
             stage.finish(self.workspace)
             store.fold(stage.name)
-            self._say(f"[green]✓[/] {stage.name:<22} {_count(total, 'unit')} done before")
+            self._say(f"[green]✓[/] {stage.name:<22} {counted(total, 'unit')} done before")
             return
         started = time.monotonic()
         plan = self._with_partners(stage, plan, store, log)
@@ -141,7 +141,7 @@ class Engine:
         note = f", [red]{failed} quarantined[/]" if failed else ""
         before = f" ({plan.done} done before)" if plan.done else ""
         self._say(
-            f"[green]✓[/] {stage.name:<22} {_count(len(plan.jobs), 'unit')}{before}, {progress.account()} "
+            f"[green]✓[/] {stage.name:<22} {counted(len(plan.jobs), 'unit')}{before}, {progress.account()} "
             f"in {duration_text(seconds)}, {rate_text(progress.rows / max(seconds, 1e-9))}{note}"
         )
 
@@ -190,13 +190,13 @@ class Engine:
             changes["units that no longer exist"] = len(plan.obsolete)
         other = {what: n for what, n in changes.items() if what != MISSING}
         if other and stage.guarded and not {stage.verb, "all"} & self.redo:
-            why = "; ".join(f"{what} ({_count(n, 'unit')})" for what, n in other.items())
+            why = "; ".join(f"{what} ({counted(n, 'unit')})" for what, n in other.items())
             raise UserError(
                 f"{self.workspace.url}: this workspace's {stage.verb} was made with another config or input: "
                 f"{why}. Use another workspace, or do it again with --redo {stage.verb}"
             )
         for why, count in changes.items():
-            self._say(f"[yellow]↻[/] {stage.name:<22} {_count(count, 'unit')} again: {escape(_short(why))}")
+            self._say(f"[yellow]↻[/] {stage.name:<22} {counted(count, 'unit')} again: {escape(_short(why))}")
 
     def _do(
         self, stage: Stage, plan: Plan, store: RecordStore, log: EventLog, progress: StageProgress
@@ -225,8 +225,9 @@ class Engine:
             self.console.print(f"[red]✗[/] {stage.name} {job.unit.name}: {_words(error)}", highlight=False)
             if failed > allowed:
                 raise BudgetExceededError(
-                    f"{stage.name}: {_count(failed, 'unit')} failed, more than the error budget of {allowed} "
-                    f"(run.error_budget {self.settings.error_budget} of {plan.done + len(plan.jobs)}). "
+                    f"{stage.name}: {counted(failed, 'unit')} failed, more than the error budget of "
+                    f"{allowed} (run.error_budget {self.settings.error_budget} of "
+                    f"{plan.done + len(plan.jobs)}). "
                     f"Last: {job.unit.name}: {_words(error)}. What was committed is kept; rerun to go on"
                 )
         return failed
@@ -336,12 +337,8 @@ def _short(why: str) -> str:
     return why if len(why) <= WHY_SHOWN else f"{why[: WHY_SHOWN - 1]}…"
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _quarantine_text(quarantined: dict[str, int]) -> str:
-    parts = ", ".join(f"{stage}: {_count(n, 'unit')}" for stage, n in quarantined.items())
+    parts = ", ".join(f"{stage}: {counted(n, 'unit')}" for stage, n in quarantined.items())
     return f"quarantined after all retries: {parts}. Everything else is done; a rerun tries them again"
 
 

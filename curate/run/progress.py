@@ -59,7 +59,7 @@ class StageProgress:
 
     def account(self) -> str:
         """``2,605 rows → 781 (30.0%)``; when nothing is left, why."""
-        rows = f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
+        rows = counted(self.rows, "row")
         if self.kept == self.rows:
             return rows
         if self.kept:
@@ -118,6 +118,11 @@ def _bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 row``, ``1,234 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def rate_text(rate: float) -> str:
