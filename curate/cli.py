@@ -235,7 +235,7 @@ def _score(
         space = _workspace(loaded.workspace, loaded.storage_options)
         for name in loaded.score.scorers:
             if not only or name in only:
-                err.print(f"sheet  {space.full(layout.sheet(name))}", highlight=False, soft_wrap=True)
+                err.print(f"sheet  {space.location(layout.sheet(name))}", highlight=False, soft_wrap=True)
 
 
 def _filter(

@@ -77,7 +77,7 @@ def _score(config: PipelineConfig) -> Iterator[Stage]:
 
 def _filter(config: PipelineConfig) -> Iterator[Stage]:
     from curate.filter.stage import FilterStage
-    from curate.rules.sources import Tables
+    from curate.samples.sources import Tables
 
     experiments = _experiments(config)
     for name in _in_order_of_use(config):
@@ -100,7 +100,7 @@ def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]
         UserError: there is none of such a name, or nothing to compare.
     """
     from curate.filter.grid import GridStage
-    from curate.rules.sources import Tables
+    from curate.samples.sources import Tables
 
     experiments = _experiments(config)
     grids = config.filter.grids

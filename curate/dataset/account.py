@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, base_family
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import base_family
 from curate.dataset.workspace import Workspace
 
 ERRORS_NAMED = 5
@@ -122,7 +122,7 @@ def account(
 ) -> list[Step]:
     """The steps of an experiment that have records, in order."""
     names = stage_names(experiment, models, scorers)
-    if base_family(workspace) == "candidates":
+    if base_family(workspace) == CANDIDATES:
         names.remove("download")  # of another config, if there are records of it
     steps = (step_of(workspace, name) for name in names)
     return [step for step in steps if step is not None]

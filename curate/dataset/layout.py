@@ -9,6 +9,8 @@ DATASET = ".curate/dataset.json"
 CONFIG = ".curate/config.yaml"
 LOCK = ".curate/lock"
 RUNS = ".curate/runs"
+INDICES = "index"
+SELECTIONS = "selections"
 
 
 def shard_name(index: int, shards: int) -> str:
@@ -21,19 +23,9 @@ def spill(unit: str) -> str:
     return f".curate/spill/{unit}.parquet"
 
 
-def candidates(shard: str) -> str:
-    """The candidates of a shard."""
-    return f"candidates/{shard}.parquet"
-
-
 def image_tar(shard: str) -> str:
     """Images of a shard: webdataset, keys are uids."""
     return f"images/{shard}.tar"
-
-
-def image_table(shard: str) -> str:
-    """One row per candidate, in img2dataset's columns and ours."""
-    return f"images/{shard}.parquet"
 
 
 def image_stats(shard: str) -> str:
@@ -47,17 +39,12 @@ def embedding(model: str, modality: str, shard: str) -> str:
     return f"embeddings/{model}/{kind}/{kind}_{shard}.npy"
 
 
-def embedding_table(model: str, shard: str) -> str:
-    """The rows beside the vectors: uid, caption, url, similarity."""
-    return f"embeddings/{model}/metadata/metadata_{shard}.parquet"
-
-
 def embedding_model(model: str) -> str:
     """What made the vectors: model, weights digest, preprocessing, precision."""
     return f"embeddings/{model}/model.json"
 
 
-def folded_column(family: str, column: str, key: str) -> str:
+def folded_column(family: object, column: str, key: str) -> str:
     """A column of all shards, one behind the other; may be removed, it is made again."""
     name = quote(column, safe="")
     if len(name) > 100:
@@ -76,11 +63,6 @@ def stored_list(model: str) -> str:
     return f".curate/stored/{model}/source.json"
 
 
-def scores(scorer: str, shard: str) -> str:
-    """uid and the columns of one scorer."""
-    return f"scores/{scorer}/{shard}.parquet"
-
-
 def learned(scorer: str) -> str:
     """What a scorer has learned from all shards before it scores one."""
     return f"scores/{scorer}/learned.npz"
@@ -93,7 +75,7 @@ def sheet(scorer: str) -> str:
 
 def selection_file(experiment: str, name: str) -> str:
     """``counts.parquet``, ``subset.npy``, ``funnel.json``, ``learned.json``, … of an experiment."""
-    return f"selections/{experiment}/{name}"
+    return f"{SELECTIONS}/{experiment}/{name}"
 
 
 def grid_file(grid: str, name: str) -> str:
@@ -103,7 +85,7 @@ def grid_file(grid: str, name: str) -> str:
 
 def index_file(experiment: str, model: str, name: str) -> str:
     """``image.index``, ``text.index``, ``uids.npy`` or ``index.json``."""
-    return f"index/{experiment}/{model}/{name}"
+    return f"{INDICES}/{experiment}/{model}/{name}"
 
 
 def export_file(experiment: str, name: str) -> str:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curate.config.models import PipelineConfig
-from curate.dataset import layout
-from curate.dataset.samples import image_shards
+from curate.dataset.family import IMAGES, stored_shards
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.demo.world import World
@@ -86,7 +85,7 @@ def read_key(workspace: Workspace, config: PipelineConfig, world: World) -> Key:
     """Compare a finished workspace with its world."""
     truth = {row["uid"]: row for row in world.truth().to_pylist()}
     key = Key()
-    for shard in image_shards(workspace):
+    for shard in stored_shards(workspace, IMAGES):
         for uid, reason in _fetched(workspace, shard):
             row = truth.get(uid)
             if row is None:
@@ -184,7 +183,7 @@ def _ideal(row: Row) -> bool:
 
 
 def _fetched(workspace: Workspace, shard: str) -> Iterator[tuple[str, str | None]]:
-    table = workspace.read_table(layout.image_table(shard), ["uid", "reason"])
+    table = workspace.read_table(IMAGES.path(shard), ["uid", "reason"])
     yield from zip(table["uid"].to_pylist(), table["reason"].to_pylist(), strict=True)
 
 

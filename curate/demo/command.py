@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from curate.config.loading import check, dump, preset_text
 from curate.config.models import DownloadSettings
+from curate.dataset import layout
 from curate.dataset.layout import CONFIG
 from curate.dataset.workspace import Workspace, json_bytes
 from curate.demo.answer_key import print_key, read_key
@@ -54,11 +55,11 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
         UserError: the workspace is not a local folder.
     """
     space = Workspace(workspace)
-    if not space.is_local:
+    if space.root is None:
         raise UserError(f"demo: the workspace must be a local folder, not '{workspace}'")
     started = time.monotonic()
     world = World(WorldConfig(seed=seed, images=images))
-    web = Path(space.full("web"))
+    web = space.root / "web"
     facts_of_world = json_bytes(asdict(world.config))
     if not (space.exists(WORLD) and space.read_bytes(WORLD) == facts_of_world):
         write_wats(world, web)
@@ -74,14 +75,14 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
         engine.run(build(config), config_text=dump(config))
     print_key(console, read_key(space, config, world))
     _search(console, space, config.embed.models["demo"])
-    report = Path(space.full("report/curated/index.html")).resolve()
+    report = Path(space.location(layout.report_page("curated"))).resolve()
     sql = "SELECT reason, count(*) FROM images GROUP BY 1"
     console.print()
     for name, command in (
         ("report", str(report)),
         ("explain", f"curate explain UID -w {workspace}"),
         ("compare", f"curate diff curated top30 --html diff.html -w {workspace}"),
-        ("compare", f"curate filter {space.full(CONFIG)} --grid"),
+        ("compare", f"curate filter {space.location(CONFIG)} --grid"),
         ("query", f'curate query "{sql}" -w {workspace}'),
     ):
         # To be copied: not broken into lines.

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from curate.config.models import DownloadSettings
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, IMAGES
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace, ref_of
 from curate.download.decode import ImageError
@@ -100,7 +101,7 @@ class DownloadStage(Stage):
         for path, ref in sorted(RecordStore(workspace).outputs("ingest").items()):
             folder, _, name = path.rpartition("/")
             shard = name.removesuffix(".parquet")
-            if path == layout.candidates(shard) and folder:
+            if path == CANDIDATES.path(shard) and folder:
                 yield Unit(shard, (ref,))
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
@@ -110,7 +111,7 @@ class DownloadStage(Stage):
         work = Downloader(self.config, Shrinker(self.config))
         received = tries = 0
         source = unit.inputs[0].path
-        tar_path, table_path = layout.image_tar(shard), layout.image_table(shard)
+        tar_path, table_path = layout.image_tar(shard), IMAGES.path(shard)
         with (
             workspace.local(source) as local,
             workspace.writing(tar_path) as tar,

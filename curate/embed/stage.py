@@ -14,14 +14,15 @@ from curate.clip.model import Clip, load
 from curate.clip.sources import checkpoint_digest, resolve
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.family import base_files
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import base_files, columns_of, family_path, read_samples
 from curate.dataset.workspace import FileRef, Workspace
 from curate.embed.decoders import decoders
 from curate.embed.encoding import Embedded, embed
 from curate.embed.writing import write_embeddings
 from curate.errors import DataError, UserError
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import columns_of, read_samples
 
 
 class EmbedStage(Stage):
@@ -62,7 +63,7 @@ class EmbedStage(Stage):
         uids = samples["uid"].to_pylist()
         rows = {uid: row for row, uid in enumerate(uids)}
         if len(rows) < len(uids) or uids != sorted(uids):
-            path = family_path(columns["uid"].family, unit.name)
+            path = columns["uid"].family.path(unit.name)
             raise DataError(f"{workspace.url}/{path}: uids are not sorted and unique")
         with contextlib.ExitStack() as stack:
             tar = None

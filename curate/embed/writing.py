@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from curate.clip.vectors import Vectors, write_vectors
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.workspace import FileRef, Workspace
 
 
@@ -45,4 +46,4 @@ def write_embeddings(
         write_vectors(workspace, layout.embedding(alias, modality, shard), found)
         for modality, found in vectors.items()
     ]
-    return *files, workspace.write_table(layout.embedding_table(alias, shard), pa.table(columns))
+    return *files, workspace.write_table(Family.embeddings(alias).path(shard), pa.table(columns))

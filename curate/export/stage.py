@@ -13,8 +13,8 @@ import pyarrow as pa
 from curate.config.models import ExportSettings
 from curate.dataset import layout
 from curate.dataset.account import account, funnel_of, model_cards, step_of
+from curate.dataset.family import Family, base_family
 from curate.dataset.records import Record, RecordStore
-from curate.dataset.samples import BASES, base_family, columns_of, family_path, read_samples
 from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.tars import TarWriter, images_of
 from curate.dataset.uid import SUBSET_DTYPE, halves
@@ -25,6 +25,7 @@ from curate.export.plan import Piece, cut
 from curate.export.rows import ONLY_IN_TABLES, as_dicts, in_order, selected
 from curate.reasons import EmbedReason
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import columns_of, read_samples
 
 MISSING = EmbedReason.MISSING_MEMBER.value
 SUBSET = "sample_ids.npy"
@@ -143,19 +144,19 @@ class ExportStage(Stage):
     def _path(self, name: str) -> str:
         return layout.export_file(self.experiment, name)
 
-    def _families(self, base: str) -> list[str]:
-        return [base, *(f"embeddings/{m}" for m in self.models), *(f"scores/{s}" for s in self.scorers)]
+    def _families(self, base: Family) -> list[Family]:
+        return [base, *map(Family.embeddings, self.models), *map(Family.scores, self.scorers)]
 
-    def _inputs(self, shard: str, base: str) -> list[str]:
+    def _inputs(self, shard: str, base: Family) -> list[str]:
         """Every file that an input shard brings to an output shard."""
         tar = [layout.image_tar(shard)] if self.tars else []
-        tables = [family_path(family, shard) for family in self._families(base)]
+        tables = [family.path(shard) for family in self._families(base)]
         return [*tar, *tables]
 
     def _committed(self, workspace: Workspace) -> dict[str, FileRef]:
         store = RecordStore(workspace)
-        stages = [BASES[base_family(workspace)], f"filter/{self.experiment}"]
-        stages += [f"embed/{m}" for m in self.models] + [f"score/{s}" for s in self.scorers]
+        families = self._families(base_family(workspace))
+        stages = [f"filter/{self.experiment}", *(family.stage for family in families)]
         return {path: ref for stage in stages for path, ref in store.outputs(stage).items()}
 
     def _read_piece(self, workspace: Workspace, piece: Piece) -> pa.Table:

@@ -29,8 +29,8 @@ from curate.config.filters import (
     TopRule,
 )
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column
 from curate.dataset.uid import is_uid
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
@@ -38,6 +38,7 @@ from curate.rules.experiment import Program
 from curate.rules.kinds import Learned
 from curate.rules.logic import written
 from curate.run.plan import describe_changes
+from curate.samples.columns import Column
 
 FORMAT = 1
 """Of ``learned.json``."""
@@ -210,21 +211,20 @@ def calibration(name: str, experiment: Experiment, settings: Mapping[str, Any]) 
     return Calibration(name, origin, digest, rows, earlier, learned, files, facts["columns"])
 
 
-def makers(workspace: Workspace, columns: Mapping[str, Column]) -> dict[str, dict[str, str]]:
+def makers(workspace: Workspace, columns: Mapping[str, Column]) -> dict[Family, dict[str, str]]:
     """Family → what made its columns, of families whose numbers depend on more than their settings.
 
     The model and its weights of an embedding, the digest of what a scorer has learned of its pool.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[Family, dict[str, str]] = {}
     for family in sorted({c.family for c in columns.values()}):
-        kind, _, name = family.partition("/")
-        if kind == "embeddings" and workspace.exists(layout.embedding_model(name)):
-            model = workspace.read_json(layout.embedding_model(name))
+        if family.kind == "embeddings" and workspace.exists(layout.embedding_model(family.name)):
+            model = workspace.read_json(layout.embedding_model(family.name))
             found[family] = {k: str(model[k]) for k in ("model", "weights") if k in model}
-        elif kind == "scores":
-            refs = RecordStore(workspace).outputs(f"learn/{name}")
-            if layout.learned(name) in refs:
-                found[family] = {"learned.npz": refs[layout.learned(name)].digest}
+        elif family.kind == "scores":
+            refs = RecordStore(workspace).outputs(f"learn/{family.name}")
+            if layout.learned(family.name) in refs:
+                found[family] = {"learned.npz": refs[layout.learned(family.name)].digest}
     return found
 
 
@@ -235,13 +235,11 @@ def _read(origin: Workspace, path: str, name: str, place: str) -> bytes:
             return origin.read_bytes(path)
         if not origin.exists(""):
             raise UserError(f"{place}: {origin.url}: no such workspace")
-        folder = path.split("/", 1)[0]
-        entries = origin.fs.ls(origin.full(folder), detail=False) if origin.exists(folder) else []
+        have = ", ".join(origin.folders(layout.SELECTIONS)) or "none"
     except OSError as error:
         raise UserError(f"{place}: {origin.url}: cannot be read ({error})") from None
     except UserError as error:
         raise UserError(str(error).replace("workspace: cannot open", f"{place}: cannot open")) from None
-    have = ", ".join(sorted(str(e).rstrip("/").rsplit("/", 1)[-1] for e in entries)) or "none"
     raise UserError(
         f"{place}: {origin.url} has no selections/{name}/{LEARNED} (selections there: {have}); run filter "
         f"there with an experiment of the name '{name}'"

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid, Point
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, need
+from curate.dataset.family import TABLES
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.filter.frozen import Calibration, calibration
@@ -21,18 +20,20 @@ from curate.filter.grid_counts import Counting
 from curate.filter.grid_files import Compared, read_comparison, write_comparison
 from curate.filter.grid_page import page_of
 from curate.reasons import FilterReason
-from curate.rules.database import Database, looking_folder, open_database, scratch_folder
 from curate.rules.digests import with_digest
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.families import Families, settings_of
 from curate.rules.kinds import Learned, Verdict
 from curate.rules.logic import Copies, Mask, combine, copies
 from curate.rules.merged import Member, Merged, compile_merged
-from curate.rules.pool import Uids, doubles
-from curate.rules.sorting import SortedPool, arranged
-from curate.rules.sources import Samples, Tables, samples_of
-from curate.rules.tables import FAMILY, NO_UID
+from curate.rules.settings import settings_of
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import Column, need
+from curate.samples.committed import Committed
+from curate.samples.database import Database, open_database, reading_folder
+from curate.samples.pool import Uids, doubles
+from curate.samples.sorting import SortedPool, in_uid_order
+from curate.samples.sources import Samples, Tables, samples_of
+from curate.samples.tables import NO_UID
 
 UNIT = "all"
 SIMILARITY = "similarity"
@@ -85,7 +86,7 @@ class GridStage(Stage):
         if not samples.there():
             return []
         columns = samples.columns()
-        with looking_folder() as scratch, open_database(scratch) as connection:
+        with reading_folder() as scratch, open_database(scratch) as connection:
             program = self._compile(connection, columns, samples).program
             for number, frozen in self.frozen.items():
                 point = self.points[number]
@@ -95,7 +96,7 @@ class GridStage(Stage):
         read = {*program.all_columns(), *means, *([language] if language else ())}
         inputs = samples.inputs([columns[c] for c in sorted(read)], program.vectors(), self.name)
         others = [name for point in self.points for name in point.experiment.uses()]
-        inputs += Families(RecordStore(workspace)).selections(others, self.name)
+        inputs += Committed(workspace).selections(others, self.name)
         return [Unit(UNIT, tuple(inputs))]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
@@ -105,11 +106,12 @@ class GridStage(Stage):
         aside = layout.selection_file(self._aside, "").rstrip("/")
         workspace.remove_tree(aside)
         try:
-            with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+            with workspace.scratch() as scratch, open_database(scratch) as connection:
                 merged = self._compile(connection, columns, samples)
                 means, language = self._beside(merged.program, columns)
-                also = (*means, *([language] if language else ()))
-                pool = arranged(samples.pool(), merged.program, also, connection, scratch)
+                program = merged.program
+                read = (*program.all_columns(), *means, *([language] if language else ()))
+                pool = in_uid_order(samples.pool(), not program.any_order, read, connection, scratch)
                 given = self._given(workspace, merged)
                 learned, _ = learn(merged.program, pool, connection, scratch, given)
                 with Judge(merged.program, pool, learned, connection) as judge:
@@ -160,7 +162,7 @@ class GridStage(Stage):
         What tables have to compute first is not asked for unless the rules do so anyway.
         """
         read = program.all_columns()
-        there = {n: c for n, c in columns.items() if self.tables is None or c.family == FAMILY or n in read}
+        there = {n: c for n, c in columns.items() if self.tables is None or c.family == TABLES or n in read}
         return _numbers(self.grid.means, read, columns, f"filter.grids.{self.grid_name}"), _language(there)
 
 

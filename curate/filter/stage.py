@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.samples import Column
 from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -19,15 +18,16 @@ from curate.errors import UserError
 from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
 from curate.rules.breakdown import account_columns
-from curate.rules.database import Database, looking_folder, open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.families import settings_of
 from curate.rules.funnel import Funnel
 from curate.rules.logic import Copies, Mask
-from curate.rules.pool import Batch
-from curate.rules.sorting import SortedPool, arranged
-from curate.rules.sources import Samples, Tables, inputs_of, samples_of
+from curate.rules.settings import settings_of
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import Column
+from curate.samples.database import Database, open_database, reading_folder
+from curate.samples.pool import Batch
+from curate.samples.sorting import SortedPool, in_uid_order
+from curate.samples.sources import Samples, Tables, inputs_of, samples_of
 
 UNIT = "all"
 TABLES = "tables"
@@ -96,15 +96,29 @@ class FilterStage(Stage):
         samples, program, by = found
         if self.frozen is not None:
             self.frozen.check(workspace, program, samples.columns())
-        return [Unit(UNIT, inputs_of(workspace, samples, program, by, self.experiment.uses(), self.name))]
+        return [
+            Unit(
+                UNIT,
+                inputs_of(
+                    workspace,
+                    samples,
+                    (*program.all_columns(), *by),
+                    program.vectors(),
+                    self.experiment.uses(),
+                    self.name,
+                ),
+            )
+        ]
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Learn in one pass over the pool, judge in a second; what is frozen needs no first."""
         samples = self._samples(workspace)
         columns = samples.columns()
-        with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+        with workspace.scratch() as scratch, open_database(scratch) as connection:
             program, by = self._compile(connection, columns, samples)
-            pool = arranged(samples.pool(), program, by, connection, scratch)
+            pool = in_uid_order(
+                samples.pool(), not program.any_order, (*program.all_columns(), *by), connection, scratch
+            )
             given, copied = self.frozen.take(workspace) if self.frozen is not None else ({}, [])
             learned, outputs = learn(program, pool, connection, scratch, given)
             outputs += copied
@@ -136,7 +150,7 @@ class FilterStage(Stage):
         samples = self._samples(workspace)
         if not samples.there():
             return None
-        with looking_folder() as scratch, open_database(scratch) as connection:
+        with reading_folder() as scratch, open_database(scratch) as connection:
             return samples, *self._compile(connection, samples.columns(), samples)
 
     def _samples(self, workspace: Workspace) -> Samples:
@@ -200,7 +214,7 @@ class FilterStage(Stage):
             "frozen": self.frozen.facts() if self.frozen is not None else None,
             "columns": {
                 name: {
-                    "family": columns[name].family,
+                    "family": str(columns[name].family),
                     "type": str(columns[name].type),
                     "made_by": made_by.get(columns[name].family),
                 }

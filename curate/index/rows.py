@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from curate.clip.vectors import Vectors, open_vectors
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.selections import Selection
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
@@ -69,7 +70,7 @@ def kept_rows(workspace: Workspace, selection: Selection, alias: str, shard: str
         DataError: a selected uid is not among the shard's samples.
     """
     selected = selection.read(shard)["uid"]
-    path = layout.embedding_table(alias, shard)
+    path = Family.embeddings(alias).path(shard)
     table = workspace.read_table(path, ["uid", "reason"])
     found = pc.index_in(selected, value_set=table["uid"])
     if found.null_count:

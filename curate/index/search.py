@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from curate.clip.vectors import Vectors, fits, map_npy, open_vectors, read_model
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
@@ -169,7 +170,7 @@ class Searcher:
         if not is_uid(uid):
             raise UserError(f"search: '{uid}' is not a uid (32 hex digits, lower case)")
         shard = layout.shard_name(shard_of(uid, self.shards), self.shards)
-        path = layout.embedding_table(self.alias, shard)
+        path = Family.embeddings(self.alias).path(shard)
         table = self._table(shard) if self.workspace.exists(path) else None
         row = -1 if table is None else pc.index(table["uid"], uid).as_py()
         if table is None or row < 0:
@@ -196,7 +197,7 @@ class Searcher:
     def _table(self, shard: str) -> pa.Table:
         table = self._tables.pop(shard, None)
         if table is None:
-            path = layout.embedding_table(self.alias, shard)
+            path = Family.embeddings(self.alias).path(shard)
             table = self.workspace.read_table(path, ["uid", "url", "caption", "reason"])
         self._tables[shard] = table  # at the end: the first is the one not asked for the longest
         while len(self._tables) > TABLES_KEPT:
@@ -252,11 +253,12 @@ class Searcher:
 
 def indices(workspace: Workspace) -> list[tuple[str, str]]:
     """(experiment, model) of every index of a workspace."""
-    found = []
-    for path in workspace.fs.glob(workspace.full(layout.index_file("*", "*", "index.json"))):
-        *_, experiment, alias, _name = str(path).split("/")
-        found.append((experiment, alias))
-    return sorted(found)
+    return [
+        (experiment, alias)
+        for experiment in workspace.folders(layout.INDICES)
+        for alias in workspace.folders(f"{layout.INDICES}/{experiment}")
+        if workspace.exists(layout.index_file(experiment, alias, "index.json"))
+    ]
 
 
 def _others(workspace: Workspace) -> str:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from curate.config.models import IngestSettings
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES
 from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.uid import lower_bound
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
@@ -67,7 +68,7 @@ class IngestStage(Stage):
         outputs = []
         for shard in range(first, last):
             inside = _between(uid, lower_bound(shard, shards), lower_bound(shard + 1, shards))
-            path = layout.candidates(layout.shard_name(shard, shards))
+            path = CANDIDATES.path(layout.shard_name(shard, shards))
             outputs.append(workspace.write_table(path, table.filter(inside)))
         drops = {IngestReason.DUPLICATE: duplicates, IngestReason.UID_COLLISION: collisions}
         return Outcome(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.samples import Column, base_family
+from curate.dataset.family import IMAGES, TABLES, base_family
 from curate.dataset.selections import SUBSET, Selection, firsts, selection_refs
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import Workspace
@@ -24,12 +24,13 @@ from curate.errors import CurateError, UserError
 from curate.inspect.diff_sums import Gathering, effect
 from curate.inspect.known import known_names
 from curate.pages.words import HARMFUL, is_unsafe
+from curate.samples.columns import Column
 
 if TYPE_CHECKING:
     from curate.rules.experiment import Judge
     from curate.rules.funnel import Funnel
-    from curate.rules.pool import Batch
-    from curate.rules.sources import Tables
+    from curate.samples.pool import Batch
+    from curate.samples.sources import Tables
 
 GROUPS = ("only_a", "only_b", "both")
 LANGUAGES = 8
@@ -129,11 +130,10 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
     Raises:
         UserError: an experiment is not there, or has not been run.
     """
-    from curate.rules.database import looking_folder, open_database
     from curate.rules.explain import StaleError
-    from curate.rules.sorting import arranged
-    from curate.rules.sources import Tables, samples_of
-    from curate.rules.tables import FAMILY
+    from curate.samples.database import open_database, reading_folder
+    from curate.samples.sorting import in_uid_order
+    from curate.samples.sources import Tables, samples_of
 
     known = known_names(workspace, config)
     for name in (a, b):
@@ -167,17 +167,17 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
         read = [n for program in programs for n in program.all_columns()]
         if tables is not None:
             # What would have to be computed of every row, languages first of all, only where a rule asks.
-            columns = {n: c for n, c in columns.items() if n in read or c.family == FAMILY}
+            columns = {n: c for n, c in columns.items() if n in read or c.family == TABLES}
             numbers = [n for n in numbers if n in columns]
         language = _language(columns)
         shown = [n for n in ("text", "url", language) if n in columns]
         wanted = [n for n in dict.fromkeys([*shown, *numbers, *tags, *read]) if n is not None]
         rows = samples.pool(again=False)
         if tables is not None:
-            scratch = stack.enter_context(looking_folder())
+            scratch = stack.enter_context(reading_folder())
             connection = stack.enter_context(open_database(scratch))
-            for program in programs:
-                rows = arranged(rows, program, wanted, connection, scratch)
+            needed = not all(program.any_order for program in programs)
+            rows = in_uid_order(rows, needed, wanted, connection, scratch)
         selected = [_members(workspace, name, sharded=tables is None) for name in (a, b)]
         for batch in rows.scan(wanted):
             pool += batch.table.num_rows
@@ -210,7 +210,7 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
         language=language,
         groups=groups,
         notes=notes,
-        pictures=tables is None and base_family(workspace) == "images",
+        pictures=tables is None and base_family(workspace) == IMAGES,
     )
 
 
@@ -309,7 +309,7 @@ def _members(
 
 def _part(batch: Batch, mask: npt.NDArray[np.bool_]) -> Batch:
     """Some rows of a batch; its shards are those that have any."""
-    from curate.rules.pool import Batch
+    from curate.samples.pool import Batch
 
     counts = ((shard, int(mask[rows].sum())) for shard, rows in batch.slices())
     return Batch(batch.table.filter(pa.array(mask)), tuple((s, n) for s, n in counts if n))

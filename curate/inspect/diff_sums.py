@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.moments import Moments
+from curate.samples.moments import Moments
 
 VALUES = 4_096
 """Different languages that are counted exactly; of a column with more, the rarer half is let go."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from curate.dataset.workspace import Workspace
 from curate.inspect.status import size_text
@@ -116,9 +114,9 @@ def _workspace(workspace: Workspace) -> Finding:
     path = f".curate/doctor-{uuid.uuid4().hex}"
     workspace.write_bytes(path, b"x")
     workspace.remove(path)
-    if not workspace.is_local:
+    free = workspace.store.free_bytes()
+    if free is None:
         return Finding("ok", "workspace", f"{workspace.url}: can be written")
-    free = shutil.disk_usage(Path(workspace.full(""))).free
     level = "note" if free < 10e9 else "ok"
     fix = "an image shard of 10,000 samples takes about 0.2 GB" if level == "note" else ""
     return Finding(level, "workspace", f"{workspace.url}: can be written, {size_text(free)} free", fix)

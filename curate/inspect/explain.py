@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.samples import base_family, family_path
+from curate.dataset.family import CANDIDATES, IMAGES, TABLES, Family, base_family
 from curate.dataset.selections import SUBSET
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
@@ -55,19 +55,19 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     shards = int(workspace.read_json(layout.DATASET)["shards"])
     shard = layout.shard_name(shard_of(uid, shards), shards)
     trail: dict[str, Any] = {"uid": uid, "shard": shard}
-    trail["candidate"] = _row(workspace, layout.candidates(shard), uid)
+    trail["candidate"] = _row(workspace, CANDIDATES.path(shard), uid)
     if trail["candidate"] is None:
         return trail
-    if base_family(workspace) == "images":
-        trail["image"] = _row(workspace, layout.image_table(shard), uid)
+    if base_family(workspace) == IMAGES:
+        trail["image"] = _row(workspace, IMAGES.path(shard), uid)
         if trail["image"] is None or trail["image"]["status"] != "success":
             return trail
     known = known_names(workspace, config)
     trail["embeddings"] = {
-        m: row for m in known.models if (row := _row(workspace, family_path(f"embeddings/{m}", shard), uid))
+        m: row for m in known.models if (row := _row(workspace, Family.embeddings(m).path(shard), uid))
     }
     trail["scores"] = {
-        s: row for s in known.scorers if (row := _row(workspace, family_path(f"scores/{s}", shard), uid))
+        s: row for s in known.scorers if (row := _row(workspace, Family.scores(s).path(shard), uid))
     }
     trail["experiments"] = {}
     trail["export"] = {}
@@ -85,7 +85,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
 def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
     from curate.rules.explain import open_judge, verdict_of_rows
-    from curate.rules.sources import Tables, TableSamples
+    from curate.samples.sources import Tables, TableSamples
 
     tables = Tables.of(config)
     assert tables is not None
@@ -93,7 +93,7 @@ def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[s
     places = list(islice(pool.places(uid), ROWS))
     if not places:
         return {"uid": uid, "shard": "none", "candidate": None}
-    stored = [name for name, column in pool.columns.items() if column.family == "tables"]
+    stored = [name for name, column in pool.columns.items() if column.family == TABLES]
     (row,) = pool.read(places[0].shard, stored).slice(places[0].row, 1).to_pylist()
     told = {}
 

@@ -46,7 +46,7 @@ def print_comparison(console: Console, workspace: Workspace, found: Comparison) 
     fits = overlap is not None and natural_width(console, overlap) <= console.width
     if overlap is not None and fits:
         print_whole(console, overlap)
-    folder = workspace.full(layout.grid_file(found.name, "")).rstrip("/")
+    folder = workspace.location(layout.grid_file(found.name, "")).rstrip("/")
     more = "" if fits or len(found.overlap) == 1 else f"; how they overlap: {OVERLAP}"
     console.print(
         f"all of it in {escape(folder)}{more}; as experiments to paste: {POINTS}",

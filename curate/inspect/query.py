@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family, base_family, stored_families
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import BASES, IMAGES_HIDDEN, base_family, family_path, files_by_shard, stage_of
 from curate.dataset.selections import SELECTED, SUBSET, Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, CurateError, UserError
 from curate.inspect.known import last_config
 from curate.inspect.status import need_workspace
+from curate.samples.columns import HIDDEN_IMAGE_COLUMNS
+
+_Named = TypeVar("_Named", Family, str)
 
 RECORDS = pa.schema(
     [
@@ -103,13 +107,13 @@ class _Tables:
         self._connection = connection
         self._workspace = workspace
         self._words = words
-        self._families: dict[str, list[str]] = {}
-        for family in _families(workspace):
-            self._families.setdefault(_view(family).lower(), []).append(family)
+        self._families: dict[str, list[Family]] = {}
+        for family in stored_families(workspace):
+            self._families.setdefault(family.view.lower(), []).append(family)
         views = list(self._families)
-        selections = [name for name in views if name.startswith("selection_")]
+        self._selections = _selections(workspace)
         samples = ["samples"] if {"images", "candidates"} & set(views) else []
-        self.names = [*(v for v in views if v not in selections), *samples, *selections, "records"]
+        self.names = [*views, *samples, *self._selections, "records"]
         self.problems: dict[str, str] = {}
         self._made: set[str] = set()
 
@@ -125,13 +129,10 @@ class _Tables:
                 elif name == "records":
                     rows = _records(self._workspace) if name in self._words else RECORDS.empty_table()
                     self._connection.register(name, rows)
-                elif len(self._families[name]) > 1:
-                    which = " or ".join(self._families[name])
-                    raise UserError(
-                        f"{name} can be {which}: SQL takes no notice of case; give one of them another name"
-                    )
+                elif name in self._selections:
+                    self._make_selection(_only(name, self._selections[name], "selections/"))
                 else:
-                    self._make_family(self._families[name][0])
+                    self._make_family(_only(name, self._families[name]))
             except CurateError as error:
                 self.problems[name] = str(error)
 
@@ -141,28 +142,32 @@ class _Tables:
             if name in self.problems:
                 yield f"  {name}: {self.problems[name]}"
             else:
-                shown = _view(self._families[name][0]) if name in self._families else name
+                shown = self._spelled(name)
                 yield f"  {shown}({', '.join(self._columns(name))})"
+
+    def _spelled(self, name: str) -> str:
+        if name in self._families:
+            return self._families[name][0].view
+        return _selection_view(self._selections[name][0]) if name in self._selections else name
 
     def _columns(self, name: str) -> list[str]:
         return [row[0] for row in self._connection.execute(f"DESCRIBE {_quoted(name)}").fetchall()]
 
-    def _make_family(self, family: str) -> None:
-        kind, _, name = family.partition("/")
-        workspace, view = self._workspace, _view(family)
-        if kind == "selections":
-            selection = Selection(workspace, name)
-            shards = list(selection.kept) if view.lower() in self._words else []
-            rows = pa.concat_tables([selection.read(shard) for shard in shards] or [SELECTED])
-            self._connection.register(view, rows)
-            return
-        stage = stage_of(family)
-        again = f"run `curate {stage.partition('/')[0]}` again"
-        committed = files_by_shard(family, RecordStore(workspace).outputs(stage)).values()
-        there = workspace.sizes(family_path(family, "x").rpartition("/")[0])
+    def _make_selection(self, experiment: str) -> None:
+        view = _selection_view(experiment)
+        selection = Selection(self._workspace, experiment)
+        shards = list(selection.kept) if view.lower() in self._words else []
+        rows = pa.concat_tables([selection.read(shard) for shard in shards] or [SELECTED])
+        self._connection.register(view, rows)
+
+    def _make_family(self, family: Family) -> None:
+        workspace, view = self._workspace, family.view
+        again = f"run `curate {family.verb}` again"
+        committed = family.by_shard(RecordStore(workspace).outputs(family.stage)).values()
+        there = workspace.sizes(family.folder)
         for gone in (ref.path for ref in committed if ref.path not in there):
             raise UserError(f"{workspace.url}/{gone} is gone; {again}")
-        path = _scheme(self._connection, workspace) + workspace.full(family_path(family, "*"))
+        path = workspace.store.for_duckdb(self._connection, family.path("*"))
         literal = path.replace("'", "''")
         try:
             self._connection.execute(
@@ -176,42 +181,46 @@ class _Tables:
 
     def _make_samples(self) -> None:
         base = base_family(self._workspace)
-        parts = [n for n in self._families if n == base or n.startswith(("embeddings_", "scores_"))]
-        if base not in parts:
-            raise UserError(f"samples: there are no {base} yet; run `curate {BASES[base]}`")
+        parts = [
+            n
+            for n, (family, *_) in self._families.items()
+            if family == base or family.kind in ("embeddings", "scores")
+        ]
+        if base.view not in parts:
+            raise UserError(f"samples: there are no {base} yet; run `curate {base.verb}`")
         self.make(parts)
         for part in parts:
             if part in self.problems:
                 raise UserError(self.problems[part])
-        columns = {_view(self._families[part][0]): self._columns(part) for part in parts}
+        columns = {self._families[part][0]: self._columns(part) for part in parts}
         self._connection.execute(
             f"CREATE VIEW samples AS {_samples_sql(columns, base, _first_model(self._workspace))}"
         )
 
 
-def _families(workspace: Workspace) -> Iterator[str]:
-    """Those that have a file, and the selections."""
-    embeddings = [f"embeddings/{name}" for name in _folders(workspace, "embeddings")]
-    scores = [f"scores/{name}" for name in _folders(workspace, "scores")]
-    for family in ("candidates", "images", *embeddings, *scores):
-        folder = family_path(family, "x").rpartition("/")[0]
-        if any(path.endswith(".parquet") for path in workspace.sizes(folder)):
-            yield family
-    for experiment in _folders(workspace, "selections"):
+def _selections(workspace: Workspace) -> dict[str, list[str]]:
+    """View in lower case → the experiments that it can be the selection of."""
+    found: dict[str, list[str]] = {}
+    for experiment in workspace.folders(layout.SELECTIONS):
         if workspace.exists(layout.selection_file(experiment, SUBSET)):
-            yield f"selections/{experiment}"
+            found.setdefault(_selection_view(experiment).lower(), []).append(experiment)
+    return found
 
 
-def _view(family: str) -> str:
-    return family.replace("selections/", "selection/").replace("/", "_")
+def _selection_view(experiment: str) -> str:
+    return f"selection_{experiment}"
 
 
-def _folders(workspace: Workspace, root: str) -> list[str]:
-    try:
-        entries = workspace.fs.ls(workspace.full(root), detail=True)
-    except FileNotFoundError:
-        return []
-    return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
+def _only(view: str, named: list[_Named], kind: str = "") -> _Named:
+    """What a view stands for.
+
+    Raises:
+        UserError: several names differ in case only.
+    """
+    if len(named) > 1:
+        which = " or ".join(f"{kind}{name}" for name in named)
+        raise UserError(f"{view} can be {which}: SQL takes no notice of case; give one of them another name")
+    return named[0]
 
 
 def _read(connection: duckdb.DuckDBPyConnection, sql: str, names: Iterable[str]) -> list[str]:
@@ -237,38 +246,26 @@ def _first_model(workspace: Workspace) -> str | None:
     return None if config is None else next(iter(config.embed.models), None)
 
 
-def _samples_sql(views: dict[str, list[str]], base: str, first_model: str | None) -> str:
+def _samples_sql(families: dict[Family, list[str]], base: Family, first_model: str | None) -> str:
     """The samples, with the columns of every score and similarity beside them."""
-    columns, where = [f"{base}.*"], ""
-    if base == "images":
-        hidden = [c for c in views[base] if c in IMAGES_HIDDEN]
+    columns, where = [f"{base.view}.*"], ""
+    if base == IMAGES:
+        hidden = [c for c in families[base] if c in HIDDEN_IMAGE_COLUMNS]
         columns = [f"images.* EXCLUDE ({', '.join(hidden)})", "images.caption AS text"]
         where = " WHERE images.status = 'success'"
     joins = []
-    for view in views:
-        table = _quoted(view)
-        if view.startswith("embeddings_") and "similarity" in views[view]:  # not of one modality alone
-            model = view.removeprefix("embeddings_")
-            columns.append(f"{table}.similarity AS {_quoted(f'{model}_similarity')}")
-            if model == first_model and "similarity" not in views[base]:
+    for family, stored in families.items():
+        table = _quoted(family.view)
+        if family.kind == "embeddings" and "similarity" in stored:  # not of one modality alone
+            columns.append(f"{table}.similarity AS {_quoted(f'{family.name}_similarity')}")
+            if family.name == first_model and "similarity" not in families[base]:
                 columns.append(f"{table}.similarity")
             joins.append(table)
-        elif view.startswith("scores_"):
+        elif family.kind == "scores":
             columns.append(f"{table}.* EXCLUDE (uid)")
             joins.append(table)
-    joined = " ".join(f"LEFT JOIN {table} ON {table}.uid = {base}.uid" for table in joins)
-    return f"SELECT {', '.join(columns)} FROM {base} {joined}{where}"
-
-
-def _scheme(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> str:
-    """What DuckDB needs before a path of a workspace that is not local."""
-    if workspace.is_local:
-        return ""
-    protocol = workspace.fs.protocol
-    name = protocol if isinstance(protocol, str) else protocol[0]
-    if not connection.filesystem_is_registered(name):
-        connection.register_filesystem(workspace.fs)
-    return f"{name}://"
+    joined = " ".join(f"LEFT JOIN {table} ON {table}.uid = {base.view}.uid" for table in joins)
+    return f"SELECT {', '.join(columns)} FROM {base.view} {joined}{where}"
 
 
 def _quoted(name: str) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.dataset.samples import Column, read_samples
 from curate.dataset.workspace import Workspace
 from curate.pages.pictures import thumbnails
 from curate.pages.words import HARMFUL, host_of, is_unsafe, plain_link, shortened
 from curate.report.charts import number
 from curate.report.collect import Collected
 from curate.report.picking import Pick
+from curate.samples.columns import Column, read_samples
 
 TEXT = 280
 """Characters of an alt text that a card shows."""

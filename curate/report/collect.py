@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.dataset.samples import Column, read_samples
 from curate.dataset.workspace import Workspace
 from curate.report.picking import Gallery, draws, ranks
 from curate.report.statistics import (
@@ -21,8 +20,9 @@ from curate.report.statistics import (
     hosts,
 )
 from curate.report.verdicts import KEPT, Replay, Sorted
-from curate.rules.pool import doubles
 from curate.rules.thresholds import Threshold
+from curate.samples.columns import Column, read_samples
+from curate.samples.pool import doubles
 
 PROBED = 16
 """Shards that are looked at to choose the bins of histograms."""

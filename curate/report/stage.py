@@ -12,7 +12,6 @@ from curate.dataset import layout
 from curate.dataset.account import account, funnel_of, model_cards, step_of
 from curate.dataset.funnel import RuleAccount, rules_of
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column, columns_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.report.cards import cards
@@ -21,6 +20,7 @@ from curate.report.page import Facts, render
 from curate.report.verdicts import Replay
 from curate.rules.thresholds import Threshold, thresholds_in
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import Column, columns_of
 
 UNIT = "page"
 KEYS = {"uid", "url", "text", "sha256"}

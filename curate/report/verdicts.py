@@ -13,17 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset import layout
-from curate.dataset.samples import Column
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.pages.words import is_unsafe
 from curate.reasons import FilterReason
-from curate.rules.database import open_database, scratch_folder
 from curate.rules.experiment import Judge, Program, compile_experiment
 from curate.rules.explain import as_run
 from curate.rules.logic import Truth, combine, conjuncts
-from curate.rules.pool import Pool
+from curate.samples.columns import Column
+from curate.samples.database import open_database
+from curate.samples.pool import Pool
 
 Mask = npt.NDArray[np.bool_]
 NOT_SELECTED, MISSING = FilterReason.NOT_SELECTED.value, FilterReason.MISSING_SCORE.value
@@ -68,7 +68,7 @@ class Replay:
     def __enter__(self) -> Replay:
         if self.settings is None:
             return self
-        scratch = self._stack.enter_context(scratch_folder(self.workspace))
+        scratch = self._stack.enter_context(self.workspace.scratch())
         connection = self._stack.enter_context(open_database(scratch))
         try:
             program = compile_experiment(self.experiment, self.settings, self.pool.columns, connection)

@@ -21,11 +21,11 @@ import pyarrow as pa
 from curate.dataset import external, layout
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
-from curate.rules.database import Database, select
 from curate.rules.draws import uniforms, words_of
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, Uids
+from curate.samples.database import Database, select
+from curate.samples.pool import Batch, UidAt, Uids
 
 _APART = str.maketrans({c: f" {c} " for c in ",.;:?!`"} | dict.fromkeys("\t\n\r", " "))
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.samples import Column, need
 from curate.errors import UserError
 from curate.rules.logic import Copies
+from curate.samples.columns import Column, need
 
 LISTED = 50
 """Values that have an entry of their own."""

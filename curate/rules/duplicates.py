@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
-from curate.rules.database import Database, registered
 from curate.rules.expressions import Expression
 from curate.rules.keys import key_sql
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt
 from curate.rules.uidfiles import GROUP_ROWS, UidFile, write_uid_file
+from curate.samples.database import Database, registered
+from curate.samples.pool import Batch, UidAt
 
 SCHEMA = pa.schema([("uid", pa.string()), ("survivor", pa.string())])
 

@@ -13,8 +13,8 @@ from curate.errors import UserError
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
 from curate.rules.members import lines_of
-from curate.rules.pool import Uids
 from curate.rules.wordnet import WordNet
+from curate.samples.pool import Uids
 
 _REMEMBERED = 1_000_000
 

@@ -13,16 +13,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.config.filters import Experiment, Keep, rule_names, scopes
-from curate.dataset.samples import Column
 from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.reasons import FilterReason
 from curate.rules.compiling import compile_rule
-from curate.rules.database import Database, is_out_of_room, one_line, sql_error
 from curate.rules.expressions import Checker, evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Copies, Mask, Truth, copies, reached
-from curate.rules.pool import Batch, Pool, UidAt, Uids, one_ahead
+from curate.samples.columns import Column
+from curate.samples.database import Database, is_out_of_room, one_line, sql_error
+from curate.samples.pool import Batch, Pool, UidAt, Uids, prefetch
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class Judge:
             also: columns that a batch has beside those that are judged.
         """
         batches = self.pool.scan(sorted({*self.program.columns(), *also}), self.program.uids())
-        return one_ahead((batch, self.judged(batch)) for batch in batches)
+        return prefetch((batch, self.judged(batch)) for batch in batches)
 
     def all_shards(self) -> Iterator[Judged]:
         """Every shard of the pool, in order."""

@@ -13,21 +13,21 @@ import pyarrow.compute as pc
 from curate.config.base import fingerprint
 from curate.config.filters import Experiment
 from curate.dataset import layout
+from curate.dataset.family import base_family
 from curate.dataset.records import RecordStore, inputs_digest
-from curate.dataset.samples import base_family
 from curate.dataset.uid import is_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.rules.breakdown import account_columns
-from curate.rules.database import looking_folder, open_database
 from curate.rules.experiment import Judge, Judged, Program, compile_experiment
-from curate.rules.families import settings_of
 from curate.rules.funnel import reason_of
 from curate.rules.kinds import Compiled, Learned
 from curate.rules.logic import combine, written
-from curate.rules.pool import Batch
-from curate.rules.sources import Samples, Tables, inputs_of, samples_of
-from curate.rules.tables import Place, TablesPool
+from curate.rules.settings import settings_of
+from curate.samples.database import open_database, reading_folder
+from curate.samples.pool import Batch
+from curate.samples.sources import Samples, Tables, inputs_of, samples_of
+from curate.samples.tables import Place, TablesPool
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def open_judge(
     learned = _learned(workspace, name, experiment)
     samples = samples_of(workspace, models, scorers, tables)
     samples.need()
-    with looking_folder() as scratch, open_database(scratch, threads=1) as connection:
+    with reading_folder() as scratch, open_database(scratch, threads=1) as connection:
         program = compile_experiment(name, experiment, samples.columns(), connection)
         _check_inputs(workspace, name, experiment, program, samples)
         with Judge(program, samples.pool(), learned, connection) as judge:
@@ -191,7 +191,9 @@ def _check_inputs(
     if record is None:
         raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
     by = account_columns(record.settings.get("account_by"), program.all_columns(), samples.columns())
-    inputs = inputs_of(workspace, samples, program, by, experiment.uses(), stage)
+    inputs = inputs_of(
+        workspace, samples, (*program.all_columns(), *by), program.vectors(), experiment.uses(), stage
+    )
     if inputs_digest(inputs) != record.inputs_digest:
         raise StaleError(
             f"experiment '{name}' was run on other samples or columns than are in {workspace.url} now; "

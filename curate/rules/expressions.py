@@ -17,9 +17,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.samples import Column, need
 from curate.errors import UserError
-from curate.rules.database import Database, one_line, registered, select, sql_error
+from curate.samples.columns import Column, need
+from curate.samples.database import Database, one_line, registered, select, sql_error
 
 Want = Literal["condition", "number", "key"]
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, ref_of
-from curate.rules.database import Database, registered, select
 from curate.rules.keys import looked_up
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, Uids
+from curate.samples.database import Database, registered, select
+from curate.samples.pool import Batch, UidAt, Uids
 
 SCHEMA = pa.schema([("key", pa.string()), ("count", pa.int64())])
 _GROUP_ROWS = 65_536

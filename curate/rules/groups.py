@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.rules.cuts import Floats, rows_of_fraction
-from curate.rules.database import Database, registered, select
 from curate.rules.expressions import Expression
 from curate.rules.keys import looked_up
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.preference import Preference
+from curate.samples.database import Database, registered, select
+from curate.samples.pool import Batch, UidAt, doubles
 
 SCHEMA = pa.schema(
     [

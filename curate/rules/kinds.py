@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
-from curate.rules.database import Database
 from curate.rules.expressions import Expression
 from curate.rules.logic import Copies, Mask, Truth
-from curate.rules.pool import Batch, UidAt, Uids
+from curate.samples.database import Database
+from curate.samples.pool import Batch, UidAt, Uids
 
 Learned = Mapping[str, Any]
 """What a rule learned, as JSON values."""

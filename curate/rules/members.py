@@ -17,7 +17,7 @@ from curate.errors import UserError
 from curate.rules.expressions import Expression
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Uids
+from curate.samples.pool import Uids
 
 Member = Callable[[pa.ChunkedArray], Mask]
 """Which values are listed, bool, shape (n,); False for NULL."""

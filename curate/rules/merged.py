@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from curate.config.filters import Experiment, Keep, rule_names
-from curate.dataset.samples import Column
-from curate.rules.database import Database
 from curate.rules.experiment import Program, compile_checked, refuse_twins
 from curate.rules.expressions import Checker, Expression, Want
 from curate.rules.kinds import Compiled
+from curate.samples.columns import Column
+from curate.samples.database import Database
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from curate.dataset.workspace import FileRef
 from curate.rules.cuts import Floats
-from curate.rules.database import Database, select
 from curate.rules.duplicates import SCHEMA, Dropping
 from curate.rules.hamming import Hashes, Places, survivors
 from curate.rules.kinds import Learner, RuleFiles, rest
 from curate.rules.logic import Mask
-from curate.rules.pool import Batch, UidAt
 from curate.rules.preference import Preference
 from curate.rules.uidfiles import GROUP_ROWS, UidSpool, write_uid_file
+from curate.samples.database import Database, select
+from curate.samples.pool import Batch, UidAt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.rules.draws import uniforms, words_of
 from curate.rules.expressions import Checker, Expression
-from curate.rules.pool import doubles
+from curate.samples.pool import doubles
 
 Floats = npt.NDArray[np.float64]
 

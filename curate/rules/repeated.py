@@ -17,12 +17,12 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError
 from curate.rules.caps import Counts, hard_cap, soft_cap
 from curate.rules.cuts import Floats
-from curate.rules.database import Database, select
 from curate.rules.draws import Words, words_of
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict, rest
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.uidfiles import GROUP_ROWS, UidFile, UidSpool, write_uid_file
+from curate.samples.database import Database, select
+from curate.samples.pool import Batch, UidAt, doubles
 
 MAX_REPEATS = 1_000_000
 """Draws for each row, on average."""

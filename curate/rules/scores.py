@@ -17,12 +17,12 @@ from curate.config.filters import ScoreRule
 from curate.dataset.uid import halves, usable_halves
 from curate.dataset.workspace import FileRef
 from curate.rules.cuts import Cut, Floats, Spool, rows_of_fraction
-from curate.rules.database import Database
 from curate.rules.draws import uniforms, words_of
 from curate.rules.expressions import evaluate
 from curate.rules.kinds import Compiled, Judging, Learned, Learner, Rows, RuleFiles, Verdict
 from curate.rules.logic import Mask, Truth
-from curate.rules.pool import Batch, UidAt, Uids, doubles
+from curate.samples.database import Database
+from curate.samples.pool import Batch, UidAt, Uids, doubles
 
 
 class Seen(NamedTuple):

@@ -22,14 +22,14 @@ import pyarrow as pa
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError
-from curate.rules.database import Database, select
 from curate.rules.duplicates import SCHEMA, Dropping
 from curate.rules.kinds import Learner, RuleFiles
 from curate.rules.logic import Mask
 from curate.rules.near import losers
-from curate.rules.pool import Batch, UidAt, doubles
 from curate.rules.preference import Preference
 from curate.rules.uidfiles import UidSpool, write_uid_file
+from curate.samples.database import Database, select
+from curate.samples.pool import Batch, UidAt, doubles
 
 PARTS = 256
 """Files that the vectors are dealt to by their cluster: one at a time is in memory."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curate.dataset.selections import Selection
 from curate.rules.kinds import Compiled, Judging, Learned, Rows, RuleFiles, Verdict
 from curate.rules.logic import Truth, truth_of
-from curate.rules.pool import Uids
+from curate.samples.pool import Uids
 
 
 class Where(Compiled):

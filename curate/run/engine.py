@@ -7,15 +7,12 @@ and the record is written last, by the worker that did the unit.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -66,7 +63,7 @@ class Engine:
             BudgetExceededError: too many units of a stage failed.
             IncompleteError: all stages ran, but some units are quarantined.
         """
-        with _locked(self.workspace):
+        with self.workspace.lock():
             self.workspace.clear_temporaries()
             if config_text:
                 self.workspace.write_bytes(layout.CONFIG, config_text.encode())
@@ -340,23 +337,3 @@ def _short(why: str) -> str:
 def _quarantine_text(quarantined: dict[str, int]) -> str:
     parts = ", ".join(f"{stage}: {counted(n, 'unit')}" for stage, n in quarantined.items())
     return f"quarantined after all retries: {parts}. Everything else is done; a rerun tries them again"
-
-
-@contextlib.contextmanager
-def _locked(workspace: Workspace) -> Iterator[None]:
-    """Only one run at a time on a local workspace; the lock goes with its process, however it ends."""
-    if not workspace.is_local:
-        yield
-        return
-    path = Path(workspace.full(layout.LOCK))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream: IO[str] = path.open("w")
-    except OSError as error:
-        raise UserError(f"workspace: cannot write to '{workspace.url}': {error.strerror}") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{workspace.url}: another run is working on this workspace") from None
-        yield

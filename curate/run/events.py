@@ -38,8 +38,6 @@ class EventLog:
             self._stream = self.workspace.log(self.path)
         line = json.dumps({"time": utc_now(), "event": event, **fields}, ensure_ascii=False, default=str)
         self._stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        if self.workspace.is_local:
-            self._stream.flush()
 
     def close(self) -> None:
         """End the log."""

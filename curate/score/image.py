@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curate.config.scorers import ImageScorer
-from curate.dataset.geometry import image_facts
+from curate.samples.geometry import image_facts
 from curate.score.contract import Columns, ColumnScorer, Shard
 
 

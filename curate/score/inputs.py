@@ -16,10 +16,11 @@ import pyarrow as pa
 from curate.clip.vectors import Stored, Vectors, fits, open_vectors, read_model
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.family import Family, base_files
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import base_files, columns_of, need, read_samples
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
+from curate.samples.columns import columns_of, need, read_samples
 from curate.score.contract import Modality, PixelScorer, Scorer, Shard
 
 
@@ -76,9 +77,9 @@ def files_of(scorer: Scorer, needs: Needs, workspace: Workspace) -> Iterator[tup
     refs = {path: ref for stage in stages for path, ref in store.outputs(stage).items()}
     for shard, base in base_files(workspace).items():
         wanted = [layout.image_tar(shard)] if with_images else []
-        wanted += [layout.embedding_table(alias, shard) for alias in needs.models]
+        wanted += [Family.embeddings(alias).path(shard) for alias in needs.models]
         wanted += [layout.embedding(alias, modality, shard) for alias, modality in scorer.vectors]
-        wanted += [layout.scores(name, shard) for name in needs.scorers]
+        wanted += [Family.scores(name).path(shard) for name in needs.scorers]
         if all(p in refs for p in wanted):
             yield shard, (base, *(refs[p] for p in wanted))
 
@@ -120,7 +121,7 @@ def _samples(workspace: Workspace, shard: str, scorer: Scorer, needs: Needs, pla
         need(known, column, place)
     samples = read_samples(workspace, shard, scorer.columns, known)
     for alias in needs.models:
-        path = layout.embedding_table(alias, shard)
+        path = Family.embeddings(alias).path(shard)
         if not workspace.read_table(path, ["uid"])["uid"].equals(samples["uid"]):
             raise DataError(f"{workspace.url}/{path}: its rows are not the shard's samples; embed it again")
     return samples

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.config.scorers import MixScorer
-from curate.dataset.moments import Moments
 from curate.errors import UserError
+from curate.samples.moments import Moments
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
 
 Doubles = npt.NDArray[np.float64]

@@ -16,6 +16,7 @@ import pyarrow as pa
 from curate.config.models import EmbedSettings, ScoreSettings
 from curate.config.scorers import ScorerSettings
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
@@ -148,6 +149,6 @@ class ScoreStage(_ScorerStage):
         """Commit the columns under the scorer's prefix."""
         named = {f"{self.scorer_name}_{name}": column for name, column in columns.items()}
         table = pa.table({"uid": shard.samples["uid"], **named})
-        ref = workspace.write_table(layout.scores(self.scorer_name, shard.name), table)
+        ref = workspace.write_table(Family.scores(self.scorer_name).path(shard.name), table)
         missing = {name: table[name].null_count for name in table.column_names if table[name].null_count}
         return Outcome((ref,), table.num_rows, table.num_rows, {}, {"null": missing} if missing else {})

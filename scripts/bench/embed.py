@@ -35,6 +35,8 @@ from typing import Any
 
 import numpy as np
 
+from curate.dataset.family import IMAGES
+
 BANK = 512
 GPU_GOALS = {"ViT-B-32": 10_000, "ViT-L-14": 2_500}
 BUSY_GOAL = 0.95
@@ -116,9 +118,7 @@ def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
                 ref = ref_of(temporary, path)
             uids, texts, urls = zip(*part, strict=True)
             table = pa.table({"uid": uids, "url": urls, "caption": texts, "status": ["success"] * len(part)})
-            return Outcome(
-                (ref, workspace.write_table(layout.image_table(unit.name), table)), len(part), len(part)
-            )
+            return Outcome((ref, workspace.write_table(IMAGES.path(unit.name), table)), len(part), len(part))
 
     workspace = Workspace(str(folder / "work"))
     stage = Made()
@@ -229,7 +229,6 @@ def forward_share(workspace: str, name: str, checkpoint: str, options: argparse.
     import torch
 
     from curate.clip.model import Clip, load
-    from curate.dataset import layout
     from curate.dataset.workspace import Workspace
     from curate.embed.decoders import decoders
     from curate.embed.encoding import embed
@@ -237,7 +236,7 @@ def forward_share(workspace: str, name: str, checkpoint: str, options: argparse.
     space = Workspace(workspace)
     clip = load(settings_of(name, checkpoint, options))
     shard = sorted((Path(workspace) / "images").glob("*.tar"))[0]
-    table = space.read_table(layout.image_table(shard.stem))
+    table = space.read_table(IMAGES.path(shard.stem))
     rows = {uid: row for row, uid in enumerate(table["uid"].to_pylist())}
     inside, real = 0.0, Clip._forward
 

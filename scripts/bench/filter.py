@@ -54,13 +54,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from curate.dataset import layout
-from curate.dataset.geometry import image_facts
+from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, halves
 from curate.dataset.workspace import Workspace
 from curate.run.engine import run_unit
 from curate.run.plan import make_plan
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.geometry import image_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARD, PUBLISHED = 10_000, 50_000
@@ -193,18 +194,18 @@ class Made(Stage):
         """Write it."""
         rows, shard = Rows(int(unit.name), self.shards), unit.name
         if self.name == "ingest":
-            path = layout.candidates(shard)
+            path = CANDIDATES.path(shard)
             pairs = rows.pairs()
             none = pa.nulls(SHARD, pa.string())
             more = dict.fromkeys(("title", "page_url", "source", "licence"), none)
             columns = {**{n: pairs.pop(n) for n in ("uid", "url", "text")}, **more, **pairs}
         elif self.name == "score/text":
-            path, captions = layout.scores("text", shard), rows.captions()
+            path, captions = Family.scores("text").path(shard), rows.captions()
             score = pa.array(rows.drawn(4).random(SHARD, np.float32))
             columns = {f"text_{n}": captions[n].combine_chunks() for n in ("length", "words", "lang")}
             columns = {"uid": rows.uids(), **columns, "text_lang_score": score}
         else:
-            path = layout.scores("image", shard)
+            path = Family.scores("image").path(shard)
             columns = {f"image_{n}": v for n, v in image_facts(*rows.sizes()).items()}
             columns = {"uid": rows.uids(), **columns}
         return Outcome((workspace.write_table(path, pa.table(columns)),), SHARD, SHARD)

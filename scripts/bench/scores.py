@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.dataset.family import IMAGES, Family
+
 BAR = 2 * 1024  # MiB
 SHARD = "00000"
 SMALL = 3_000
@@ -82,22 +84,22 @@ def made_up(folder: Path, rows: int, dim: int) -> None:
         "status": pa.array(["success"] * rows, pa.string()),
         "original_width": pa.array(200 + numbers % 777, pa.int32()),
     }
-    workspace.write_table(layout.image_table(SHARD), pa.table(images))
+    workspace.write_table(IMAGES.path(SHARD), pa.table(images))
     for seed, modality in enumerate(("image", "text")):
-        write_vectors(Path(workspace.full(layout.embedding("m", modality, SHARD))), rows, dim, seed)
+        write_vectors(Path(workspace.location(layout.embedding("m", modality, SHARD))), rows, dim, seed)
     similarity = pa.array((numbers % 997 / 997).astype(np.float32), mask=numbers % 1000 == 11)
     table = pa.table({"uid": uids, "similarity": similarity})
-    workspace.write_table(layout.embedding_table("m", SHARD), table)
+    workspace.write_table(Family.embeddings("m").path(SHARD), table)
     facts = {"model": "made up", "weights": "w" * 32, "checkpoint": "stored", "dim": dim}
     workspace.write_json(layout.embedding_model("m"), {**facts, "logit_scale": 100.0})
     workspace.write_json(layout.DATASET, {"shards": 1, "shard_size": rows, "candidates": rows})
     paths = {
-        "download": [layout.image_table(SHARD)],
-        "embed/m": [layout.embedding_table("m", SHARD)]
+        "download": [IMAGES.path(SHARD)],
+        "embed/m": [Family.embeddings("m").path(SHARD)]
         + [layout.embedding("m", modality, SHARD) for modality in ("image", "text")],
     }
     for stage, written in paths.items():
-        refs = [FileRef(p, Path(workspace.full(p)).stat().st_size, "bench") for p in written]
+        refs = [FileRef(p, Path(workspace.location(p)).stat().st_size, "bench") for p in written]
         account = {"inputs_digest": "", "inputs": [], "outputs": refs, "rows_in": rows, "rows_out": rows}
         record = {"key": "", "settings": {}, "code_version": 1, "drops": {}, **account}
         RecordStore(workspace).write(Record(stage=stage, unit=SHARD, **record))
@@ -216,7 +218,7 @@ def checked(folder: Path, name: str, section: Mapping[str, Any], rows: int, dim:
 
     from curate.dataset import layout
 
-    table = pq.read_table(folder / "work" / layout.scores("s", SHARD))
+    table = pq.read_table(folder / "work" / Family.scores("s").path(SHARD))
     assert table.num_rows == rows
     picked = np.unique(
         np.concatenate([[0, 11, rows - 1], np.random.default_rng(0).integers(0, rows, CHECKED)])

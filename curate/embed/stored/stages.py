@@ -23,9 +23,9 @@ from curate.clip.vectors import STORED, Vectors
 from curate.config.base import fingerprint
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.family import base_files
 from curate.dataset.listing import open_fs
 from curate.dataset.records import Record, RecordStore, inputs_digest
-from curate.dataset.samples import base_files, columns_of, read_samples
 from curate.dataset.uid import halves
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
 from curate.embed.stored.arrays import Array, open_array
@@ -38,6 +38,7 @@ from curate.embed.writing import write_embeddings
 from curate.errors import DataError, UserError
 from curate.reasons import EmbedReason
 from curate.run.stage import Outcome, Stage, Unit
+from curate.samples.columns import columns_of, read_samples
 
 UNIT_BYTES = 1 << 30
 """Small files of a source are one unit of work up to about this size."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.dataset import layout
-from curate.dataset.samples import base_family, columns_of, read_samples
+from curate.dataset.family import IMAGES, Family, base_family
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.pages.pictures import thumbnails
 from curate.pages.words import host_of, shortened
+from curate.samples.columns import columns_of, read_samples
 
 SIDE = 168
 """Pixels of the longer side of a thumbnail."""
@@ -50,12 +50,12 @@ def cards(
     by_shard: dict[int, list[int]] = {}
     for shard, row in sorted(set(places)):
         by_shard.setdefault(shard, []).append(row)
-    with_images = base_family(workspace) == "images"
+    with_images = base_family(workspace) == IMAGES
     for shard, rows in by_shard.items():
         name = shards[shard]
         known = columns_of(workspace, name, (), ())
         table = read_samples(workspace, name, [c for c in ("text", "url") if c in known], known)
-        path = layout.scores(scorer, name)
+        path = Family.scores(scorer).path(name)
         if not workspace.read_table(path, ["uid"])["uid"].equals(table["uid"]):
             raise DataError(f"{workspace.url}/{path}: its rows are not the shard's samples; score it again")
         found = table.take(pa.array(rows)).to_pylist()

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset import layout
-from curate.dataset.samples import columns_of, read_samples
+from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
+from curate.samples.columns import columns_of, read_samples
 from curate.score.sheet.sample import ENDLESS, LIMIT, Drawn, Floats, Sample
 from curate.score.sheet.tally import Tally
 
@@ -60,7 +60,7 @@ class Scanned:
 
 def columns(workspace: Workspace, scorer: str, shard: str) -> list[Column]:
     """A scorer's columns, in the order in which they are stored."""
-    with workspace.parquet(layout.scores(scorer, shard)) as file:
+    with workspace.parquet(Family.scores(scorer).path(shard)) as file:
         schema = file.schema_arrow
     return [Column(field.name, field.type) for field in schema if field.name != "uid"]
 
@@ -92,7 +92,7 @@ def scan(
     tallies = {c.name: Tally() for c in shown if c.kind == "category"}
     missing: dict[str, Counter[str]] = {c.name: Counter() for c in shown}
     for number, shard in enumerate(shards):
-        path = layout.scores(scorer, shard)
+        path = Family.scores(scorer).path(shard)
         table = workspace.read_table(path)
         try:
             values = {
@@ -124,7 +124,7 @@ def _reasons(
     ``…_reason``, the reason for which there is no embedding, a caption that is missing."""
     known = [table[n] for n in table.column_names if n.endswith("_reason") and _is_text(table[n].type)]
     for alias in models:
-        path = layout.embedding_table(alias, shard)
+        path = Family.embeddings(alias).path(shard)
         if workspace.exists(path):
             known.append(workspace.read_table(path, ["reason"])["reason"])
     if reads_text and "text" in (have := columns_of(workspace, shard, (), ())):

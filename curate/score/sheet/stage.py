@@ -9,8 +9,8 @@ from curate.config.models import ScoreSettings
 from curate.config.scorers import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.account import step_of
+from curate.dataset.family import Family, base_family, base_files
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import BASES, base_family, base_files
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.run.stage import Outcome, Stage, Unit
@@ -65,8 +65,8 @@ class SheetStage(Stage):
         """
         if not self._shards(workspace):
             raise UserError(f"{workspace.url}: no scores of '{self.scorer}' yet; {self._first(workspace)}")
-        base = BASES[base_family(workspace)]
-        stages = (f"score/{self.scorer}", base, *(f"embed/{alias}" for alias in self.models))
+        families = (Family.scores(self.scorer), base_family(workspace), *map(Family.embeddings, self.models))
+        stages = [family.stage for family in families]
         steps = {stage: step_of(workspace, stage) for stage in stages}
         yield Unit("page", (), {"made_of": {s: step.digest for s, step in steps.items() if step}})
 
@@ -103,13 +103,12 @@ class SheetStage(Stage):
 
     def _shards(self, workspace: Workspace) -> list[str]:
         """Names of the shards that are scored, in order."""
-        outputs = RecordStore(workspace).outputs(f"score/{self.scorer}")
-        names = (path.rpartition("/")[2].removesuffix(".parquet") for path in outputs)
-        return sorted(name for name in names if layout.scores(self.scorer, name) in outputs)
+        family = Family.scores(self.scorer)
+        return list(family.by_shard(RecordStore(workspace).outputs(family.stage)))
 
     def _first(self, workspace: Workspace) -> str:
         if not base_files(workspace):
-            return f"there is nothing to score: run `curate {BASES[base_family(workspace)]}` first"
+            return f"there is nothing to score: run `curate {base_family(workspace).verb}` first"
         for alias in self.models:
             if step_of(workspace, f"embed/{alias}") is None:
                 return f"it reads the embeddings of '{alias}': run `curate embed` first"

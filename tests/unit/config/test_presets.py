@@ -21,17 +21,18 @@ from curate.cli import app
 from curate.config.loading import load_config, preset_text, presets
 from curate.config.models import PipelineConfig
 from curate.config.scorers import ClusterScorer, PerceptualScorer, TableScorer
-from curate.dataset.samples import Column
+from curate.dataset.family import CANDIDATES, IMAGES
 from curate.dataset.selections import Selection
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
 from curate.download.writer import table_schema
 from curate.ingest.parse import CANDIDATE_COLUMNS
 from curate.pipeline import build
-from curate.rules.database import open_database
 from curate.rules.experiment import compile_experiment
-from curate.rules.families import settings_of
+from curate.rules.settings import settings_of
 from curate.run.engine import Engine
+from curate.samples.columns import Column
+from curate.samples.database import open_database
 from tests.golden.datacomp import made
 
 DOC = Path(__file__).resolve().parents[3] / "docs/presets.md"
@@ -297,10 +298,10 @@ def columns_of(config: PipelineConfig) -> dict[str, Column]:
     if config.ingest.languages is not None:
         base |= {"lang": pa.string(), "lang_score": pa.float32()}
     if config.download is None:
-        found = {name: Column("candidates", name, kind) for name, kind in base.items()}
+        found = {name: Column(CANDIDATES, name, kind) for name, kind in base.items()}
     else:
         stored = table_schema(pa.schema(list(base.items())))
-        found = {f.name: Column("images", f.name, f.type) for f in stored}
+        found = {f.name: Column(IMAGES, f.name, f.type) for f in stored}
         found["text"] = found.pop("caption")
     for i, (alias, model) in enumerate(config.embed.models.items()):
         if set(model.modalities) == {"image", "text"}:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dataset import layout, records
+from curate.dataset import records
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import Record, RecordStore
-from curate.dataset.samples import columns_of, need, read_samples
 from curate.dataset.uid import (
     HALVES,
     from_halves,
@@ -26,6 +26,7 @@ from curate.dataset.uid import (
 )
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
+from curate.samples.columns import columns_of, need, read_samples
 
 uids = st.integers(0, 2**128 - 1).map(lambda n: f"{n:032x}")
 
@@ -197,11 +198,11 @@ def fake_shard(space: Workspace) -> None:
     images = pa.table(
         {"uid": ["a", "b", "c"], "caption": ["x", "y", "z"], "status": status, "width": [1, None, 3]}
     )
-    space.write_table(layout.image_table("00000"), images)
+    space.write_table(IMAGES.path("00000"), images)
     space.write_table(
-        layout.embedding_table("m", "00000"), pa.table({"uid": ["a", "c"], "similarity": [0.5, 0.25]})
+        Family.embeddings("m").path("00000"), pa.table({"uid": ["a", "c"], "similarity": [0.5, 0.25]})
     )
-    space.write_table(layout.scores("s", "00000"), pa.table({"uid": ["a", "c"], "s_score": [1.0, 2.0]}))
+    space.write_table(Family.scores("s").path("00000"), pa.table({"uid": ["a", "c"], "s_score": [1.0, 2.0]}))
 
 
 def test_samples_are_the_rows_with_an_image_aligned_over_families(tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_misaligned_rows_are_an_error_not_a_result(tmp_path: Path) -> None:
     space = Workspace(str(tmp_path))
     fake_shard(space)
     columns = columns_of(space, "00000", ["m"], ["s"])
-    space.write_table(layout.scores("s", "00000"), pa.table({"uid": ["c", "a"], "s_score": [1.0, 2.0]}))
+    space.write_table(Family.scores("s").path("00000"), pa.table({"uid": ["c", "a"], "s_score": [1.0, 2.0]}))
     with pytest.raises(DataError, match="its rows are not those of"):
         read_samples(space, "00000", ["s_score"], columns)
 
@@ -230,7 +231,7 @@ def test_misaligned_rows_are_an_error_not_a_result(tmp_path: Path) -> None:
 def test_two_families_with_one_column_name(tmp_path: Path) -> None:
     space = Workspace(str(tmp_path))
     fake_shard(space)
-    space.write_table(layout.scores("t", "00000"), pa.table({"uid": ["a", "c"], "width": [1.0, 2.0]}))
+    space.write_table(Family.scores("t").path("00000"), pa.table({"uid": ["a", "c"], "width": [1.0, 2.0]}))
     with pytest.raises(UserError, match=r"column 'width' is in images and in scores/t"):
         columns_of(space, "00000", ["m"], ["t"])
 

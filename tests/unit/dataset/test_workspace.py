@@ -21,9 +21,9 @@ from curate.errors import DataError
 def test_a_path_is_written_as_fsspec_writes_it(url: str) -> None:
     expected = str(fsspec.core.url_to_fs(url)[1]).rstrip("/")
     workspace = Workspace(url)
-    assert workspace.full("") == expected
-    assert workspace.full("a/b") == f"{expected}/a/b"
-    assert workspace.is_local
+    assert workspace.location("") == (expected or "/")
+    assert workspace.location("a/b") == f"{expected}/a/b"
+    assert workspace.root
 
 
 def made(url: str) -> Workspace:
@@ -60,13 +60,13 @@ def test_every_kind_of_url_gives_the_same(tmp_path: Path, kind: str) -> None:
 
 
 def test_links_are_seen_as_fsspec_sees_them(tmp_path: Path) -> None:
-    workspace, other = made(str(tmp_path)), Workspace(f"file://{tmp_path}")
+    workspace, fs = made(str(tmp_path)), fsspec.filesystem("file")
     (tmp_path / "a" / "link.bin").symlink_to(tmp_path / "three.bin")
     (tmp_path / "a" / "broken.bin").symlink_to(tmp_path / "none.bin")
-    listed = {e["name"]: e["size"] for e in other.fs.ls(other.full("a"), detail=True) if e["type"] == "file"}
+    listed = {e["name"]: e["size"] for e in fs.ls(f"{tmp_path}/a", detail=True) if e["type"] == "file"}
     assert workspace.sizes("a") == {os.path.relpath(name, tmp_path): size for name, size in listed.items()}
     assert (workspace.exists("a/link.bin"), workspace.exists("a/broken.bin")) == (True, False)
-    assert workspace.exists("three.bin/below") == other.fs.exists(other.full("three.bin/below"))
+    assert workspace.exists("three.bin/below") == fs.exists(f"{tmp_path}/three.bin/below")
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_what_is_one_folder(one: str, other: str, same: bool) -> None:
 
 def test_options_may_name_another_protocol() -> None:
     workspace = Workspace("of-a-test", {"protocol": "memory"})
-    assert not workspace.is_local
-    assert type(workspace.fs).__name__ == "MemoryFileSystem"
+    assert workspace.root is None
+    assert workspace.location("a") == "memory:///of-a-test/a"
 
 
 @pytest.mark.parametrize("url", ["w", "memory://w"])
 def test_a_workspace_travels_to_workers(url: str) -> None:
     workspace = Workspace(url, {})
-    assert workspace.full("a")
+    assert workspace.location("a")
     arrived = pickle.loads(pickle.dumps(workspace))
-    assert (arrived.url, arrived.options, arrived.full("a")) == (url, {}, workspace.full("a"))
+    assert (arrived.url, arrived.options, arrived.location("a")) == (url, {}, workspace.location("a"))
 
 
 def record(unit: str, **fields: Any) -> Record:

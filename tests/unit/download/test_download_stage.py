@@ -22,6 +22,7 @@ from rich.console import Console
 
 from curate.config.models import DownloadSettings, RunSettings
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, IMAGES
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.download import stage as stage_module
@@ -66,7 +67,7 @@ def run(workspace: Workspace, **changes: Any) -> Outcome:
 
 
 def table_of(workspace: Workspace, shard: str = "00000") -> pa.Table:
-    return workspace.read_table(layout.image_table(shard))
+    return workspace.read_table(IMAGES.path(shard))
 
 
 def files_of(workspace: Workspace, shard: str = "00000") -> dict[str, bytes]:
@@ -90,7 +91,7 @@ def test_a_shard(site: Site, workspace: Workspace) -> None:
         "images/00000.tar", "images/00000.parquet", "images/00000_stats.json",
     ]  # fmt: skip
 
-    candidates = workspace.read_table(layout.candidates("00000"))
+    candidates = workspace.read_table(CANDIDATES.path("00000"))
     table = table_of(workspace)
     assert table.column_names == ["uid", "url", "caption", "page_url", "n", *OURS]
     for ours, theirs in [("uid", "uid"), ("url", "url"), ("caption", "text"), ("n", "n"), ("key", "uid")]:
@@ -130,7 +131,7 @@ def test_same_answers_same_bytes(site: Site, workspace: Workspace, tmp_path: Pat
     for where, threads in ((workspace, 1), (other, 16)):
         make_shard(where, pairs)
         run(where, threads=threads, timeout=0.5, image_size=64)
-        names = (layout.image_tar("00000"), layout.image_table("00000"))
+        names = (layout.image_tar("00000"), IMAGES.path("00000"))
         got.append([where.read_bytes(name) for name in names])
     assert got[0] == got[1]
 
@@ -238,7 +239,7 @@ def test_readers(site: Site, workspace: Workspace) -> None:
     pairs = [(site.add(f"/{i}.jpg", body(picture(seed=i))), f"text {i}") for i in range(7)]
     make_shard(workspace, pairs)
     run(workspace)
-    dataset = webdataset.WebDataset(workspace.full(layout.image_tar("00000")), shardshuffle=False)
+    dataset = webdataset.WebDataset(workspace.location(layout.image_tar("00000")), shardshuffle=False)
     samples = list(dataset.decode("rgb8").to_tuple("__key__", "jpg", "json", "txt"))
     table = table_of(workspace)
     assert [key for key, *_ in samples] == table["key"].to_pylist()
@@ -330,7 +331,7 @@ def test_table_is_sealed_in_bounded_groups(
     monkeypatch.setattr("curate.download.writer.ROWS_PER_GROUP", 4)
     make_shard(workspace, [(f"{site.base}/{i}", "t") for i in range(10)])
     run(workspace)
-    with workspace.local(layout.image_table("00000")) as path:
+    with workspace.local(IMAGES.path("00000")) as path:
         assert [pq.ParquetFile(path).metadata.row_group(i).num_rows for i in range(3)] == [4, 4, 2]
 
 

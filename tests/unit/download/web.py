@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.config.models import DownloadSettings
-from curate.dataset import layout
+from curate.dataset.family import CANDIDATES
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.uid import uid_of
 from curate.dataset.workspace import Workspace
@@ -194,7 +194,7 @@ def make_shard(
             **(extra or {}),
         }
     ).sort_by("uid")
-    ref = workspace.write_table(layout.candidates(shard), table)
+    ref = workspace.write_table(CANDIDATES.path(shard), table)
     RecordStore(workspace).write(
         Record(
             stage="ingest",

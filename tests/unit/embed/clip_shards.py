@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from curate.config.models import ModelSettings, RunSettings
 from curate.dataset import layout
+from curate.dataset.family import IMAGES
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -90,7 +91,7 @@ class FakeDownload(Stage):
         with workspace.writing(path) as temporary:
             temporary.write_bytes(tar)
             ref = ref_of(temporary, path)
-        refs: tuple[FileRef, ...] = (ref, workspace.write_table(layout.image_table(unit.name), table))
+        refs: tuple[FileRef, ...] = (ref, workspace.write_table(IMAGES.path(unit.name), table))
         return Outcome(refs, table.num_rows, table.num_rows)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from curate.config.models import ModelSettings
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import Workspace
 from curate.embed.stored.stages import JoinStage, SortStage
@@ -157,7 +158,7 @@ class FakeIngest(Stage):
                 "original_width": pa.array([r.width for r in mine], pa.int64()),
             }
         )
-        ref = workspace.write_table(layout.candidates(unit.name), table)
+        ref = workspace.write_table(CANDIDATES.path(unit.name), table)
         return Outcome((ref,), table.num_rows, table.num_rows)
 
 
@@ -201,9 +202,9 @@ class Taken:
 
 def taken(workspace: Workspace, shards: int = 3, alias: str = "b32") -> Taken:
     names = [layout.shard_name(i, shards) for i in range(shards)]
-    tables = [workspace.read_table(layout.embedding_table(alias, name)) for name in names]
+    tables = [workspace.read_table(Family.embeddings(alias).path(name)) for name in names]
     image, text = (
-        np.concatenate([np.load(workspace.full(layout.embedding(alias, kind, name))) for name in names])
+        np.concatenate([np.load(workspace.location(layout.embedding(alias, kind, name))) for name in names])
         for kind in ("image", "text")
     )
     facts = json.loads(workspace.read_bytes(layout.embedding_model(alias)))

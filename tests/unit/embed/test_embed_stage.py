@@ -10,8 +10,8 @@ from rich.console import Console
 
 from curate.clip.vectors import open_vectors
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import columns_of
 from curate.dataset.workspace import Workspace
 from curate.embed import encoding
 from curate.embed.stage import EmbedStage
@@ -19,6 +19,7 @@ from curate.errors import DataError, UserError
 from curate.run.engine import Engine
 from curate.run.plan import make_plan
 from curate.run.stage import in_one_pass
+from curate.samples.columns import columns_of
 from tests.unit.embed.clip_shards import (
     SYNCHRONOUS,
     FakeDownload,
@@ -39,7 +40,7 @@ def vectors(space: Workspace, kind: str, shard: str = "00000") -> np.ndarray:
 
 
 def table(space: Workspace, shard: str = "00000") -> list[dict[str, object]]:
-    return space.read_table(layout.embedding_table("m", shard)).to_pylist()
+    return space.read_table(Family.embeddings("m").path(shard)).to_pylist()
 
 
 def test_rows_are_the_samples_in_order_and_similarity_is_their_cosine(tmp_path: Path, tiny: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import uid_of
 from curate.dataset.workspace import Workspace
@@ -378,11 +379,11 @@ def test_only_images(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no text_emb file .*`modalities: \[image\]`"):
         take(workspace, settings(tmp_path / "embeddings"))
     take(workspace, settings(tmp_path / "embeddings", modalities=["image"]))
-    path = layout.embedding_table("b32", "00001")
+    path = Family.embeddings("b32").path("00001")
     table = workspace.read_table(path)
     by_uid = {r.uid: r.vectors["b32_img"] for r in rows}
     theirs = np.stack([by_uid[uid] for uid in table["uid"].to_pylist()])
-    ours = np.load(workspace.full(layout.embedding("b32", "image", "00001")))
+    ours = np.load(workspace.location(layout.embedding("b32", "image", "00001")))
     np.testing.assert_allclose(ours.astype(float), theirs.astype(float), atol=1e-3)
     assert "similarity" not in table.column_names  # it takes two
     assert table["reason"].null_count == table.num_rows > 0
@@ -464,7 +465,7 @@ def test_the_same_bytes_whatever_the_order_of_the_source(tmp_path: Path) -> None
         write_pool(workspace, rows)
         take(workspace, settings(tmp_path / name / "embeddings"))
         paths = [layout.embedding("b32", "image", f"0000{i}") for i in range(3)]
-        paths += [layout.embedding_table("b32", f"0000{i}") for i in range(3)]
+        paths += [Family.embeddings("b32").path(f"0000{i}") for i in range(3)]
         images.append([workspace.read_bytes(path) for path in paths])
     assert images[0] == images[1]
 

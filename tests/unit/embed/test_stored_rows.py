@@ -16,11 +16,12 @@ from curate.clip.vectors import STORED, fits
 from curate.config.loading import check, load_config
 from curate.config.models import ModelSettings
 from curate.dataset import layout
-from curate.dataset.samples import columns_of, read_samples
+from curate.dataset.family import Family
 from curate.dataset.uid import SUBSET_DTYPE, shard_of
 from curate.dataset.workspace import Workspace
 from curate.embed.stored.rows import fill, join, record_dtype, shard_bounds, sorted_order
 from curate.errors import ConfigError
+from curate.samples.columns import columns_of, read_samples
 from tests.unit.embed.clip_shards import FakeDownload, image_table, run_stage, tar_of
 from tests.unit.embed.stored_pools import (
     rows_of,
@@ -120,7 +121,7 @@ def test_a_source_and_a_workspace_on_another_store(tmp_path: Path, kind: str) ->
     workspace = Workspace(f"{root}/work")
     write_pool(workspace, rows)
     take(workspace, settings(f"{root}/source", format=kind))
-    table = workspace.read_table(layout.embedding_table("b32", "00001"))
+    table = workspace.read_table(Family.embeddings("b32").path("00001"))
     cosines = {r.uid: r.cosine("b32") for r in rows}
     assert table.num_rows > 10
     for uid, similarity in zip(*(table[name].to_pylist() for name in ("uid", "similarity")), strict=True):

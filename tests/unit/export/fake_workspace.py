@@ -17,6 +17,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFilter
 
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, IMAGES, Family
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.uid import halves, lower_bound, shard_of, uid_of
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -110,7 +111,7 @@ def make_workspace(
         name = layout.shard_name(s, shards)
         part = [r for r in rows if shard_of(r["uid"], shards) == s]
         table = pa.Table.from_pylist([_candidate(r) for r in part], _CANDIDATE)
-        ref = ws.write_table(layout.candidates(name), table)
+        ref = ws.write_table(CANDIDATES.path(name), table)
         duplicates = 4 if s == 0 else 0
         drops = {"duplicate": duplicates} if duplicates else {}
         _record(ws, "ingest", name, [ref], len(part) + duplicates, len(part), drops, 0.25)
@@ -192,7 +193,7 @@ def _download(ws: Workspace, shard: str, rows: list[dict[str, Any]], rng: random
                 info = tarfile.TarInfo(f"{row['uid']}.{suffix}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-    refs = [ws.write_table(layout.image_table(shard), pa.Table.from_pylist(table, _IMAGES))]
+    refs = [ws.write_table(IMAGES.path(shard), pa.Table.from_pylist(table, _IMAGES))]
     refs.append(ws.write_bytes(layout.image_tar(shard), buffer.getvalue()))
     _record(ws, "download", shard, refs, len(rows), len(rows) - sum(drops.values()), drops, 12.5)
 
@@ -243,7 +244,7 @@ def _embed(ws: Workspace, model: str, shard: str, rows: list[dict[str, Any]], rn
         ]
     )
     metadata = pa.Table.from_pylist(table, schema)
-    refs.append(ws.write_table(layout.embedding_table(model, shard), metadata))
+    refs.append(ws.write_table(Family.embeddings(model).path(shard), metadata))
     for row, value in zip(rows, metadata["similarity"].to_pylist(), strict=True):
         row["similarity"] = value
     drops = {"decode_error": none} if none else {}
@@ -272,7 +273,7 @@ def _score(
         names = sorted(n for n in (rows[0] if rows else {}) if n.startswith(f"{scorer}_"))
         columns = {"uid": pa.array([r["uid"] for r in rows], pa.string())}
         columns |= {n: _array([r[n] for r in rows]) for n in names}
-        ref = ws.write_table(layout.scores(scorer, shard), pa.table(columns))
+        ref = ws.write_table(Family.scores(scorer).path(shard), pa.table(columns))
         _record(ws, f"score/{scorer}", shard, [ref], len(rows), len(rows), {}, 0.5)
 
 

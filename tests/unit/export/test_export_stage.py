@@ -23,6 +23,7 @@ from rich.console import Console
 
 from curate.config.models import ExportSettings, RunSettings
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import IncompleteError, UserError
@@ -41,7 +42,7 @@ def stage(shard_size: int = 7, **kwargs: object) -> ExportStage:
 def export(ws: Workspace, what: ExportStage) -> Path:
     settings = RunSettings(cluster="synchronous", error_budget=1.0, retries=0)
     Engine(ws, settings, Console(file=io.StringIO())).run([what])
-    return Path(ws.full(ROOT))
+    return Path(ws.location(ROOT))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -49,7 +50,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def kept(ws: Workspace) -> list[tuple[str, int]]:
-    subset = np.load(ws.full(f"selections/{EXPERIMENT}/subset.npy"))
+    subset = np.load(ws.location(f"selections/{EXPERIMENT}/subset.npy"))
     return sorted(Counter(f"{high:016x}{low:016x}" for high, low in subset.tolist()).items())
 
 
@@ -77,7 +78,7 @@ def test_image_bytes_are_those_of_the_input_and_json_says_what_the_table_says(tm
     ws = make_workspace(tmp_path / "ws")
     folder = export(ws, stage())
     originals = {}
-    for path in Path(ws.full("images")).glob("*.tar"):
+    for path in Path(ws.location("images")).glob("*.tar"):
         with tarfile.open(path) as tar:
             originals |= {m.name: tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")}
     rows = {r["uid"]: r for p in folder.glob("*.parquet") for r in pq.read_table(p).to_pylist()}
@@ -104,7 +105,7 @@ def test_repeats_give_numbered_keys_and_datacomps_subset(tmp_path: Path) -> None
     tars = [str(t) for t in sorted(folder.glob("*.tar"))]
     assert [s["__key__"] for s in wds.WebDataset(tars, shardshuffle=False)] == expected
     ids = np.load(folder / "sample_ids.npy")
-    subset = np.load(ws.full(layout.selection_file(EXPERIMENT, "subset.npy")))
+    subset = np.load(ws.location(layout.selection_file(EXPERIMENT, "subset.npy")))
     assert ids.dtype == subset.dtype == np.dtype("u8,u8")
     assert np.array_equal(ids, subset)
     assert np.array_equal(ids, np.sort(ids))
@@ -184,8 +185,8 @@ def test_a_changed_score_touches_only_its_shards(tmp_path: Path) -> None:
     export(ws, what)
     record = RecordStore(ws).read("score/txt", "00002")
     assert record is not None
-    table = ws.read_table(layout.scores("txt", "00002"))
-    ref = ws.write_table(layout.scores("txt", "00002"), table.append_column("txt_new", [table["uid"]]))
+    table = ws.read_table(Family.scores("txt").path("00002"))
+    ref = ws.write_table(Family.scores("txt").path("00002"), table.append_column("txt_new", [table["uid"]]))
     RecordStore(ws).write(msgspec.structs.replace(record, outputs=[ref]))
     jobs = {job.unit.name for job in make_plan(what, ws, RecordStore(ws)).jobs}
     reads = {u.name for u in what.units(ws) if any(row[0] == "00002" for row in u.payload["rows"])}
@@ -262,7 +263,7 @@ def test_tables_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "unordered", "uncommitted", "stale"])
 def test_broken_input_shard_costs_its_units(tmp_path: Path, damage: str) -> None:
     ws = make_workspace(tmp_path / "ws")
-    path = Path(ws.full(layout.image_tar("00000")))
+    path = Path(ws.location(layout.image_tar("00000")))
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:700])
     elif damage == "unordered":
@@ -274,8 +275,8 @@ def test_broken_input_shard_costs_its_units(tmp_path: Path, damage: str) -> None
     elif damage == "uncommitted":
         RecordStore(ws).remove("score/txt", "00000")
     else:
-        table = ws.read_table(layout.image_table("00000"))
-        ws.write_table(layout.image_table("00000"), table.slice(0, 5))
+        table = ws.read_table(IMAGES.path("00000"))
+        ws.write_table(IMAGES.path("00000"), table.slice(0, 5))
     with pytest.raises(IncompleteError):
         export(ws, stage())
     records = {r.unit: r for r in RecordStore(ws).iterate(stage().name)}
@@ -283,7 +284,7 @@ def test_broken_input_shard_costs_its_units(tmp_path: Path, damage: str) -> None
     assert {name for name, r in records.items() if r.failed} <= hit
     assert records["00000"].failed
     assert not all(r.failed for r in records.values())
-    facts = json.loads((Path(ws.full(ROOT)) / "metadata.json").read_text())
+    facts = json.loads((Path(ws.location(ROOT)) / "metadata.json").read_text())
     assert facts["steps"][-1]["failed_units"] == sum(r.failed for r in records.values())
 
 

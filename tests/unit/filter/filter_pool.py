@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.selections import Selection
 from curate.dataset.uid import shard_of
@@ -73,13 +74,13 @@ def write_images(workspace: Workspace, shard: str, rows: Sequence[Row]) -> None:
             everything.append({"uid": uid_from(number - 1), "status": "failed_to_download", "width": 9_999})
     everything.sort(key=lambda r: r["uid"])
     types = {"uid": pa.string(), "status": pa.string(), **IMAGE_TYPES}
-    ref = workspace.write_table(layout.image_table(shard), as_table(everything, types))
+    ref = workspace.write_table(IMAGES.path(shard), as_table(everything, types))
     commit(workspace, "download", shard, [ref, FileRef(layout.image_tar(shard), 1, "tar")])
 
 
 def write_similarities(workspace: Workspace, shard: str, rows: Sequence[Row], model: str = MODEL) -> None:
     types = {"uid": pa.string(), "similarity": pa.float32()}
-    ref = workspace.write_table(layout.embedding_table(model, shard), as_table(rows, types))
+    ref = workspace.write_table(Family.embeddings(model).path(shard), as_table(rows, types))
     commit(workspace, f"embed/{model}", shard, [ref])
 
 
@@ -87,7 +88,9 @@ def write_scores(
     workspace: Workspace, shard: str, rows: Sequence[Row], scorer: str, types: Mapping[str, pa.DataType]
 ) -> None:
     table = as_table(rows, {"uid": pa.string(), **types})
-    commit(workspace, f"score/{scorer}", shard, [workspace.write_table(layout.scores(scorer, shard), table)])
+    commit(
+        workspace, f"score/{scorer}", shard, [workspace.write_table(Family.scores(scorer).path(shard), table)]
+    )
 
 
 def as_table(rows: Sequence[Row], types: Mapping[str, pa.DataType]) -> pa.Table:

@@ -20,8 +20,8 @@ from curate.config.filters import Experiment
 from curate.config.loading import check
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import Column
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.filter.stage import FilterStage
@@ -30,6 +30,7 @@ from curate.rules import breakdown
 from curate.rules.breakdown import Breakdown, account_columns, countable
 from curate.rules.thresholds import bound_in
 from curate.run.plan import make_plan
+from curate.samples.columns import Column
 from tests.unit.filter.filter_oracle import Answer, judge, number
 from tests.unit.filter.filter_pool import (
     MODEL,
@@ -334,7 +335,7 @@ def test_only_the_account_is_told_and_it_is_done_again(tmp_path: Path) -> None:
     (unit,) = one.units(workspace)
     (wider,) = two.units(workspace)
     assert {r.path for r in wider.inputs} - {r.path for r in unit.inputs} == {
-        layout.scores(SCORER, layout.shard_name(i, 3)) for i in range(3)
+        Family.scores(SCORER).path(layout.shard_name(i, 3)) for i in range(3)
     }
     assert len(make_plan(two, workspace, RecordStore(workspace)).jobs) == 1
 

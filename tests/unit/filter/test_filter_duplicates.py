@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.dataset.samples import Column
 from curate.dataset.workspace import Workspace
-from curate.rules.database import open_database, scratch_folder
 from curate.rules.duplicates import KeyTable
 from curate.rules.expressions import Checker
 from curate.rules.uidfiles import UidFile
+from curate.samples.columns import Column
+from curate.samples.database import open_database
 from tests.unit.filter.filter_pool import uid_from
 
 ROWS = 400_000
@@ -29,7 +29,7 @@ def test_many_duplicates_in_little_memory(tmp_path: Path) -> None:
     table = pa.table({"uid": uids, "key": [f"{n:060d}" for n in numbers.tolist()], "rank": ranks})
     workspace = Workspace(str(tmp_path))
     # The keys alone are 24 MB, with uid and hash table several times the limit.
-    with scratch_folder(workspace) as scratch, open_database(scratch, 2, "64MB") as connection:
+    with workspace.scratch() as scratch, open_database(scratch, 2, "64MB") as connection:
         checker = Checker(connection, COLUMNS)
         keys = KeyTable(
             connection,
@@ -62,7 +62,7 @@ def test_many_duplicates_in_little_memory(tmp_path: Path) -> None:
 
 def test_no_rows_give_an_empty_file(tmp_path: Path) -> None:
     workspace = Workspace(str(tmp_path))
-    with scratch_folder(workspace) as scratch, open_database(scratch) as connection:
+    with workspace.scratch() as scratch, open_database(scratch) as connection:
         keys = KeyTable(connection, "keys_00", [Checker(connection, COLUMNS).check("key", "p", "key")], None)
         ref, rows = keys.write_losers(workspace, "losers.parquet")
     assert rows == 0

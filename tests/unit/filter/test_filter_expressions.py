@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dataset.samples import Column
+from curate.dataset.family import IMAGES
 from curate.errors import UserError
-from curate.rules.database import open_database, select
 from curate.rules.expressions import Checker, Want, evaluate, scan_type
+from curate.samples.columns import Column
+from curate.samples.database import open_database, select
 
 COLUMNS = {
-    "uid": Column("images", "uid", pa.string()),
-    "text": Column("images", "caption", pa.string()),
-    "width": Column("images", "width", pa.int32()),
-    "height": Column("images", "height", pa.int32()),
-    "exif": Column("images", "exif", pa.null()),
+    "uid": Column(IMAGES, "uid", pa.string()),
+    "text": Column(IMAGES, "caption", pa.string()),
+    "width": Column(IMAGES, "width", pa.int32()),
+    "height": Column(IMAGES, "height", pa.int32()),
+    "exif": Column(IMAGES, "exif", pa.null()),
     "words": Column("scores/t", "words", pa.list_(pa.int32())),
     "similarity": Column("embeddings/b32", "similarity", pa.float32()),
     "half": Column("scores/t", "half", pa.float16()),
@@ -195,7 +196,7 @@ def test_what_needs_no_sql_is_what_sql_says(
     column = pa.concat_arrays([column, pa.nulls(1, column.type)])
     table = pa.table({"x": column})
     with duckdb.connect() as connection:
-        checker = Checker(connection, {"x": Column("images", "x", kind)})
+        checker = Checker(connection, {"x": Column(IMAGES, "x", kind)})
         for text, want in ((f"x {sign} {literal}", "condition"), ("x", "number")):
             expression = checker.check(text, "place", want)
             quick = evaluate(connection, table, [expression])[expression.sql]
@@ -210,6 +211,6 @@ def test_what_needs_no_sql_is_what_sql_says(
     "text", ["x >= 2.8e-1", "x >= 1 AND x <= 2", "x + 1 >= 2", "x >= y", "-x >= 1", "(x) > 1"]
 )
 def test_anything_else_is_sql(text: str) -> None:
-    columns = {n: Column("images", n, pa.float32()) for n in "xy"}
+    columns = {n: Column(IMAGES, n, pa.float32()) for n in "xy"}
     with duckdb.connect() as connection:
         assert Checker(connection, columns).check(text, "place", "condition").short is None

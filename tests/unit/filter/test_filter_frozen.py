@@ -24,19 +24,19 @@ from curate.config.filters import BalanceRule, Experiment, travels
 from curate.config.loading import check
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import columns_of
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
 from curate.rules import sources
 from curate.rules.compiling import _COMPILERS
-from curate.rules.database import open_database
 from curate.rules.experiment import compile_experiment
 from curate.rules.explain import as_run, verdict
-from curate.rules.folded import FoldedPool
 from curate.run.engine import run_unit
 from curate.run.plan import make_plan
+from curate.samples.columns import columns_of
+from curate.samples.database import open_database
+from curate.samples.folded import FoldedPool
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORER,

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dataset.samples import Column
 from curate.errors import UserError
-from curate.rules.database import Database, open_database, select
 from curate.rules.expressions import _KEYWORDS, _PLAIN, _PLAIN_NAME, Checker, Expression, Want, scan_type
+from curate.samples.columns import Column
+from curate.samples.database import Database, open_database, select
 
 PLACE = "filter.experiments.e.rules.r"
 KINDS = [*_PLAIN, pa.float16()]

@@ -16,6 +16,7 @@ from rich.console import Console
 from curate.config.filters import Experiment
 from curate.config.models import RunSettings
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
@@ -89,20 +90,20 @@ class TestWhatIsDoneAgain:
         workspace = pool_of(tmp_path, some_rows(20))
         (unit,) = stage_of("e", CLIP).units(workspace)
         assert [ref.path for ref in unit.inputs] == [
-            *(layout.embedding_table(MODEL, f"0000{i}") for i in range(3)),
-            *(layout.image_table(f"0000{i}") for i in range(3)),
+            *(Family.embeddings(MODEL).path(f"0000{i}") for i in range(3)),
+            *(IMAGES.path(f"0000{i}") for i in range(3)),
         ]
         (unit,) = stage_of("e", {"rules": {"long": "text_length > 3"}}).units(workspace)
         assert [ref.path for ref in unit.inputs] == [
-            *(layout.image_table(f"0000{i}") for i in range(3)),
-            *(layout.scores(SCORER, f"0000{i}") for i in range(3)),
+            *(IMAGES.path(f"0000{i}") for i in range(3)),
+            *(Family.scores(SCORER).path(f"0000{i}") for i in range(3)),
         ]
 
     def test_a_column_of_dedup_or_its_survivor_counts_as_read(self, tmp_path: Path) -> None:
         workspace = pool_of(tmp_path, some_rows(20))
         rule = {"rules": {"unique": {"dedup": "sha256", "highest": "similarity"}}}
         (unit,) = stage_of("e", rule).units(workspace)
-        assert layout.embedding_table(MODEL, "00000") in [ref.path for ref in unit.inputs]
+        assert Family.embeddings(MODEL).path("00000") in [ref.path for ref in unit.inputs]
 
     def test_a_score_that_no_rule_reads_redoes_nothing(self, tmp_path: Path) -> None:
         rows = some_rows(20)
@@ -422,7 +423,7 @@ class TestErrors:
     def test_uids_out_of_order_in_a_shard(self, tmp_path: Path, numbers: list[int]) -> None:
         workspace = pool_of(tmp_path, some_rows(3), 1)
         rows = [{"uid": uid_from(n), "status": "success", "width": 1} for n in numbers]
-        workspace.write_table(layout.image_table("00000"), pa.Table.from_pylist(rows))
+        workspace.write_table(IMAGES.path("00000"), pa.Table.from_pylist(rows))
         with pytest.raises(DataError, match="uids are not in ascending order without repeats"):
             run_experiment(workspace, "e", {"rules": {"w": "width > 3"}})
 

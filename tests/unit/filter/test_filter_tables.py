@@ -31,9 +31,9 @@ from curate.inspect.explain import explain
 from curate.inspect.explain_text import print_trail
 from curate.pipeline import build
 from curate.rules.explain import verdict
-from curate.rules.sources import Tables
-from curate.rules.tables import TablesPool
 from curate.run.engine import Engine
+from curate.samples.sources import Tables
+from curate.samples.tables import TablesPool
 from tests.golden.datacomp import made
 from tests.unit.filter.filter_pool import commit, cut_in_shards, run_experiment, uid_from, write_pool
 from tests.unit.filter.test_filter_datacomp import GOLDEN, JOBS, best_first, slug

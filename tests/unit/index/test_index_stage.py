@@ -9,6 +9,7 @@ import pytest
 
 from curate.config.models import IndexSettings
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import from_halves, halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
@@ -43,7 +44,7 @@ class FakeFilter(Stage):
         counts, everything = [], list[str]()
         for i in range(SHARDS):
             shard = layout.shard_name(i, SHARDS)
-            all_uids = workspace.read_table(layout.image_table(shard))["uid"].to_pylist()
+            all_uids = workspace.read_table(IMAGES.path(shard))["uid"].to_pylist()
             kept = [u for u in all_uids if u in uids]
             everything += kept
             counts.append({"shard": shard, "samples": len(all_uids), "kept": len(kept), "total": len(kept)})
@@ -72,7 +73,7 @@ def space(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Workspace:
 
 
 def test_the_map_of_rows_is_the_selection(space: Workspace) -> None:
-    uids = from_halves(np.load(Path(space.full(layout.index_file("e", "m", "uids.npy"))))).to_pylist()
+    uids = from_halves(np.load(Path(space.location(layout.index_file("e", "m", "uids.npy"))))).to_pylist()
     assert uids == [uid for i, (uid, _, _) in enumerate(samples(ROWS)) if i % 2 == 0]
     assert indices(space) == [("e", "m")]
 
@@ -96,8 +97,8 @@ def test_search_by_text_and_image_is_exact_search_when_flat(
     stored = {}
     for i in range(SHARDS):
         shard = layout.shard_name(i, SHARDS)
-        table = space.read_table(layout.embedding_table("m", shard))
-        array = np.load(Path(space.full(layout.embedding("m", "image", shard)))).astype(np.float32)
+        table = space.read_table(Family.embeddings("m").path(shard))
+        array = np.load(Path(space.location(layout.embedding("m", "image", shard)))).astype(np.float32)
         stored |= dict(zip(table["uid"].to_pylist(), array, strict=True))
     with Searcher(space, "e", "m", settings_of(tiny)) as searcher:
         kept = from_halves(np.asarray(searcher.uids)).to_pylist()

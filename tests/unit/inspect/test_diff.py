@@ -18,13 +18,13 @@ from rich.console import Console
 from curate.config.filters import Experiment
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
-from curate.dataset.moments import Moments
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.diff import GROUPS, diff
 from curate.inspect.diff_sums import VALUES, Gathering, effect
 from curate.inspect.diff_text import effect_text, print_diff
 from curate.rules.explain import verdict
+from curate.samples.moments import Moments
 from tests.unit.filter.filter_pool import cut_in_shards, run_experiment, uid_from, write_pool
 
 A = {"rules": {"en": "text_lang = 'en'"}}

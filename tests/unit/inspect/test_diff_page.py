@@ -16,6 +16,7 @@ from curate.cli import app
 from curate.config.loading import dump
 from curate.config.models import PipelineConfig
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES
 from curate.dataset.tars import TarWriter
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -203,7 +204,7 @@ def test_a_pool_without_images_shows_captions(tmp_path: Path) -> None:
     workspace.write_json(layout.DATASET, {"shards": 1, "shard_size": 99, "candidates": 60, "images": False})
     table = pa.table({name: [row[name] for row in rows()] for name in ("uid", "url", "text", "text_length")})
     shard = layout.shard_name(0, 1)
-    commit(workspace, "ingest", shard, [workspace.write_table(layout.candidates(shard), table)])
+    commit(workspace, "ingest", shard, [workspace.write_table(CANDIDATES.path(shard), table)])
     experiments = {"short": {"rules": {"s": "text_length < 40"}}, "long": {"rules": {"l": "text_length > 9"}}}
     for name, experiment in experiments.items():
         run_bare(workspace, name, experiment)

@@ -11,6 +11,7 @@ import pytest
 
 from curate.config.loading import check, dump
 from curate.dataset import layout
+from curate.dataset.family import IMAGES, Family
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.query import run_query
@@ -133,7 +134,7 @@ def test_what_is_no_workspace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"no parquet at all", "half"])
 def test_a_broken_file_costs_only_what_reads_it(pool: Workspace, damage: bytes | str) -> None:
-    path = Path(pool.full(layout.scores("text", "00001")))
+    path = Path(pool.location(Family.scores("text").path("00001")))
     path.write_bytes(path.read_bytes()[:200] if damage == "half" else damage)  # type: ignore[arg-type]
     for sql in ("SELECT count(*) FROM scores_text", "FROM samples", "SELECT 1; SELECT uid FROM scores_text"):
         said = refused(pool, sql)
@@ -145,7 +146,7 @@ def test_a_broken_file_costs_only_what_reads_it(pool: Workspace, damage: bytes |
 
 
 def test_a_file_with_other_bytes_in_the_middle(pool: Workspace) -> None:
-    path = Path(pool.full(layout.scores("text", "00001")))
+    path = Path(pool.location(Family.scores("text").path("00001")))
     data = path.read_bytes()
     path.write_bytes(data[:4] + b"\xff" * 150 + data[154:])
     said = refused(pool, "SELECT uid FROM scores_text")
@@ -154,21 +155,21 @@ def test_a_file_with_other_bytes_in_the_middle(pool: Workspace) -> None:
 
 
 def test_a_file_that_is_gone_is_no_null(pool: Workspace) -> None:
-    Path(pool.full(layout.scores("text", "00001"))).unlink()
-    Path(pool.full(layout.scores("text", "00002"))).unlink()
+    Path(pool.location(Family.scores("text").path("00001"))).unlink()
+    Path(pool.location(Family.scores("text").path("00002"))).unlink()
     for sql in ("SELECT count(text_length) FROM samples", "FROM SCORES_TEXT"):
         assert refused(pool, sql) == (
             f"query: {pool.url}/scores/text/00001.parquet is gone; run `curate score` again"
         )
     assert one(pool, "SELECT count(*) AS samples FROM images") > ROWS
-    Path(pool.full(layout.image_table("00000"))).unlink()
+    Path(pool.location(IMAGES.path("00000"))).unlink()
     assert "images/00000.parquet is gone; run `curate download` again" in refused(pool, "FROM images")
 
 
 def test_a_stage_that_is_not_done_yet_has_what_it_has(pool: Workspace) -> None:
     pool.write_bytes("scores/new/learned.npz", b"x")
     pool.write_bytes("embeddings/new/model.json", b"{}")
-    shutil.rmtree(pool.full("scores/text"))
+    shutil.rmtree(pool.location("scores/text"))
     assert one(pool, "SELECT count(*) FROM samples") == ROWS
     assert "scores_" not in str(run_query(pool, "SHOW TABLES")["name"].to_pylist())
 

@@ -12,6 +12,7 @@ import yaml
 from curate.config.filters import RULE_KEYS, Experiment
 from curate.config.loading import check
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.workspace import ref_of
 from curate.rules.compiling import _COMPILERS
 from tests.unit.filter.filter_pool import (
@@ -101,7 +102,7 @@ def test_every_example_runs(number: int, tmp_path: Path, lists: None) -> None:
                 np.save(stream, np.eye(4, 8, dtype=np.float16)[[r["width"] % 4 for r in part]].reshape(-1, 8))
             ref = ref_of(temporary, path)
         types = {"uid": pa.string(), "similarity": pa.float32()}
-        table = workspace.write_table(layout.embedding_table("l14", shard), as_table(part, types))
+        table = workspace.write_table(Family.embeddings("l14").path(shard), as_table(part, types))
         commit(workspace, "embed/l14", shard, [ref, table])
     outcome = run_experiment(workspace, "e", EXAMPLES[number], ("text", *OTHERS, "extra"))
     assert outcome.rows_in == 8

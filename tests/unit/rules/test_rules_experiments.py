@@ -13,17 +13,16 @@ import pytest
 from curate.config.filters import RULE_KEYS, Experiment
 from curate.config.loading import check
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, UserError
 from curate.rules.compiling import _COMPILERS
-from curate.rules.database import open_database
 from curate.rules.draws import exponentials, salt_of, uniforms, words_of
 from curate.rules.experiment import Judge, compile_experiment, learn
 from curate.rules.explain import verdict
-from curate.rules.families import Families
-from curate.rules.pool import Pool
+from curate.samples.committed import Committed
+from curate.samples.database import open_database
+from curate.samples.pool import Pool
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORER,
@@ -200,7 +199,7 @@ class TestThen:
                 "keep": {"all": [{"then": ["w", "a", "b"]}, {"then": ["d", "c"]}]},
             }
         )
-        columns = Families(RecordStore(workspace)).columns(workspace, "00000", (MODEL,), (SCORER,))
+        columns = Committed(workspace).columns("00000", (MODEL,), (SCORER,))
         with open_database(tmp_path) as connection:
             program = compile_experiment("e", config, columns, connection)
         assert [[r.name for r in rules] for rules in program.passes()] == [["a", "d"], ["b", "c"]]
@@ -214,7 +213,7 @@ class TestThen:
             "hard": {"hard_cap": "text_score", "count": 5},
             "unique": {"dedup": "text"},
         }
-        columns = Families(RecordStore(workspace)).columns(workspace, "00000", (MODEL,), (SCORER,))
+        columns = Committed(workspace).columns("00000", (MODEL,), (SCORER,))
         with open_database(tmp_path) as connection:
             config = Experiment.model_validate(
                 {"rules": rules, "keep": {"then": ["top", {"any": [*rules][2:]}, "near"]}}
@@ -288,11 +287,11 @@ def test_what_is_learned_of_one_pool_judges_rows_of_another(tmp_path: Path, rule
     with open_database(tmp_path) as connection:
         found = {}
         for workspace in (whole, half):
-            families = Families(RecordStore(workspace))
-            columns = families.columns(workspace, "00000", (MODEL,), (SCORER,))
+            committed = Committed(workspace)
+            columns = committed.columns("00000", (MODEL,), (SCORER,))
             program = compile_experiment("e", config, columns, connection)
             assert program.rules[0].portable
-            pool = Pool(workspace, tuple(families.shards()), columns)
+            pool = Pool(workspace, tuple(committed.shards()), columns)
             if workspace is whole:
                 learned, files = learn(program, pool, connection, tmp_path)
             for ref in files if workspace is half else ():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace, ref_of
 from curate.errors import DataError
 from curate.rules import semdedup
@@ -47,7 +48,7 @@ def pool_with_vectors(
                 np.save(stream, np.array([vectors[r["uid"]] for r in part], np.float16).reshape(-1, 4))
             ref = ref_of(temporary, path)
         types = {"uid": pa.string(), "similarity": pa.float32()}
-        table = workspace.write_table(layout.embedding_table(MODEL, shard), as_table(part, types))
+        table = workspace.write_table(Family.embeddings(MODEL).path(shard), as_table(part, types))
         commit(workspace, f"embed/{MODEL}", shard, [ref, table])
     return workspace
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from curate.config.models import EmbedSettings
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.uid import uid_of
 from curate.dataset.workspace import Workspace
 from curate.score.stage import ScoreStage
@@ -77,10 +77,10 @@ def shard_of_odd_images(workspace: Workspace) -> list[str]:
 def scored(workspace: Workspace, name: str, settings: Any) -> dict[str, list[Any]]:
     """Columns without the scorer's name, after a run and a second one that has the same bytes."""
     run_stage(workspace, ScoreStage(name, settings, EmbedSettings()))
-    first = workspace.read_bytes(layout.scores(name, "00000"))
+    first = workspace.read_bytes(Family.scores(name).path("00000"))
     run_stage(workspace, ScoreStage(f"{name}2", settings, EmbedSettings()))
-    table = workspace.read_table(layout.scores(name, "00000"))
-    again = workspace.read_table(layout.scores(f"{name}2", "00000"))
+    table = workspace.read_table(Family.scores(name).path("00000"))
+    again = workspace.read_table(Family.scores(f"{name}2").path("00000"))
     assert first
     assert again.rename_columns(table.column_names).equals(table)
     columns: Mapping[str, list[Any]] = table.to_pydict()

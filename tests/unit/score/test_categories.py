@@ -13,6 +13,7 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings
 from curate.config.scorers import CategoriesScorer
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
@@ -96,7 +97,7 @@ def test_the_stage_scores_stored_vectors(space: Workspace, clip: Path) -> None:
     )
     embed = EmbedSettings(models={"m": settings_of(clip)})
     run_stage(space, ScoreStage("kind", scorer, embed))
-    tables = [space.read_table(layout.scores("kind", f"{i:05d}")) for i in range(2)]
+    tables = [space.read_table(Family.scores("kind").path(f"{i:05d}")) for i in range(2)]
     table = pa.concat_tables(tables)
     assert table.column_names == [
         "uid",
@@ -105,7 +106,7 @@ def test_the_stage_scores_stored_vectors(space: Workspace, clip: Path) -> None:
     assert set(table.schema.types[2:]) == {pa.float32()}
     loaded = load(settings_of(clip))
     encoded = [loaded.encode_texts(list(prompts)) for prompts in groups.values()]
-    files = [Path(space.full(layout.embedding("m", "image", f"{i:05d}"))) for i in range(2)]
+    files = [Path(space.location(layout.embedding("m", "image", f"{i:05d}"))) for i in range(2)]
     for row, vector in zip(table.to_pylist(), np.concatenate([np.load(f) for f in files]), strict=True):
         best, shares = plain(vector, encoded, loaded.logit_scale)
         assert row["kind_best"] == list(groups)[best]

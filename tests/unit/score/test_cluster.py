@@ -11,6 +11,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.errors import ConfigError, UserError
 from curate.score.inputs import read_learned
 from curate.score.vectors.kmeans import assign, kmeans
@@ -109,7 +110,7 @@ def test_trained_clusters_are_the_same_for_any_sharding(tmp_path: Path) -> None:
     assert learned[0]["sizes"].sum() == 70
     assert np.linalg.norm(learned[0]["centroids"], axis=1) == pytest.approx(1, abs=1e-6)
     assert [i for i, value in enumerate(ids[0][0]) if value is None] == [3, 7]
-    table = pool.workspace.read_table(layout.scores("c", pool.shards[0]))
+    table = pool.workspace.read_table(Family.scores("c").path(pool.shards[0]))
     assert [str(field.type) for field in table.schema] == ["string", "int32", "float"]
 
 

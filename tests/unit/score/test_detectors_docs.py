@@ -12,6 +12,7 @@ import yaml
 
 from curate.config.loading import check
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.filter.stage import FilterStage
@@ -65,7 +66,7 @@ def test_the_filter_example_runs(tmp_path: Path) -> None:
     experiment = config.filter.experiments["clean"]
     run_stage(workspace, FilterStage("clean", experiment, (), tuple(config.score.scorers)))
     kept = Selection(workspace, "clean").read("00000")["uid"].to_pylist()
-    uids = workspace.read_table(layout.scores("hash", "00000"))["uid"].to_pylist()
+    uids = workspace.read_table(Family.scores("hash").path("00000"))["uid"].to_pylist()
     found = {names[uids.index(uid)] for uid in kept}
     assert "picture" in found
     assert not [name for name in found if lost(name)]

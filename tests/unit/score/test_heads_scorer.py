@@ -16,6 +16,7 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings
 from curate.config.scorers.heads import HeadKind, HeadScorer, PromptThresholdsScorer
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
@@ -136,9 +137,9 @@ def test_a_run_scores_stored_vectors_and_a_new_file_redoes_them(
     path = save_head(head, tmp_path / "mine.safetensors")[0]
     settings = HeadScorer(type="head", file=str(path), model="m")
     run_stage(space, ScoreStage("h", settings, embed))
-    rows = [r for i in range(3) for r in space.read_table(layout.scores("h", f"{i:05d}")).to_pylist()]
+    rows = [r for i in range(3) for r in space.read_table(Family.scores("h").path(f"{i:05d}")).to_pylist()]
     stored = np.concatenate(
-        [np.load(space.full(layout.embedding("m", "image", f"{i:05d}"))) for i in range(3)]
+        [np.load(space.location(layout.embedding("m", "image", f"{i:05d}"))) for i in range(3)]
     )
     assert [r["h_bad"] for r in rows] == head(stored)[:, 1].tolist()
     assert set(rows[0]) == {"uid", "h_good", "h_bad"}

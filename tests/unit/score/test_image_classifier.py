@@ -18,7 +18,7 @@ from torchvision import transforms
 from curate.clip.images import decode
 from curate.config.models import EmbedSettings
 from curate.config.scorers import ImageClassifierScorer
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
@@ -88,7 +88,7 @@ def test_probabilities_are_those_of_timm(tmp_path: Path, weights: Path) -> None:
             assert sum(values) == pytest.approx(1, abs=1e-6)
     spread = np.ptp([v for v in found["cat"] if v is not None])
     assert spread > 0.01, "the test's weights tell pictures apart"
-    assert workspace.read_table(layout.scores("c", "00000")).schema.types[1:] == [pa.float32()] * 3
+    assert workspace.read_table(Family.scores("c").path("00000")).schema.types[1:] == [pa.float32()] * 3
 
 
 def test_neighbours_and_order_do_not_matter(weights: Path) -> None:

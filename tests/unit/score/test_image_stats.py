@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from curate.clip.images import decode
 from curate.config.models import EmbedSettings
 from curate.config.scorers import ImageStatsScorer, PerceptualScorer
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.run.plan import make_plan
@@ -123,7 +123,7 @@ def test_a_lost_image_costs_its_row(tmp_path: Path) -> None:
         assert values[-1] == (expected["grey_share"] == 1)
     assert found["grey"][names.index("16-bit grey")] is True
     assert found["grey"][names.index("picture")] is False
-    schema = workspace.read_table(layout.scores("s", "00000")).schema
+    schema = workspace.read_table(Family.scores("s").path("00000")).schema
     assert schema.types[1:] == [*[pa.float32()] * 7, pa.bool_()]
 
 
@@ -146,5 +146,5 @@ def test_scorers_of_pixels_share_one_pass(tmp_path: Path, monkeypatch: pytest.Mo
     parts = [(s, make_plan(s, workspace, RecordStore(workspace)).jobs[0].unit) for s in stages]
     stages[0].run_together(workspace, parts)
     assert len(passes) == 1
-    together = workspace.read_table(layout.scores("t", "00000")).to_pydict()
+    together = workspace.read_table(Family.scores("t").path("00000")).to_pydict()
     assert list(together.values()) == list(alone.values())

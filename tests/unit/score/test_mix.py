@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from curate.config.loading import check
 from curate.dataset import layout
-from curate.dataset.moments import Moments
+from curate.dataset.family import IMAGES
 from curate.dataset.records import RecordStore
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
+from curate.samples.moments import Moments
 from curate.score.inputs import read_learned
 from curate.score.mix import numbers
 from curate.score.stage import ScoreStage, score_stages
@@ -52,7 +53,7 @@ def known(pool: Pool) -> dict[str, list[Any]]:
         "original_width": [
             v
             for shard in pool.shards
-            for v in pool.workspace.read_table(layout.image_table(shard))["original_width"].to_pylist()
+            for v in pool.workspace.read_table(IMAGES.path(shard))["original_width"].to_pylist()
         ],
     }
 
@@ -93,7 +94,7 @@ def known_width(pool: Pool) -> list[int]:
     return [
         v
         for shard in pool.shards
-        for v in pool.workspace.read_table(layout.image_table(shard))["original_width"].to_pylist()
+        for v in pool.workspace.read_table(IMAGES.path(shard))["original_width"].to_pylist()
     ]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from curate.clip.images import decode
 from curate.config.scorers import PerceptualScorer
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace
 from curate.score.perceptual import dhash, pdq, phash
 from tests.unit.score.odd_images import drawn, lost, scored, shard_of_odd_images
@@ -296,7 +296,7 @@ def test_a_lost_image_costs_its_row(tmp_path: Path) -> None:
     found = scored(workspace, "h", PerceptualScorer(type="perceptual", hashes=("pdq", "dhash", "phash")))
     for column in ("phash", "dhash", "pdq", "pdq_quality"):
         assert [value is None for value in found[column]] == [lost(name) for name in names], column
-    schema = workspace.read_table(layout.scores("h", "00000")).schema
+    schema = workspace.read_table(Family.scores("h").path("00000")).schema
     assert schema.types[1:] == [pa.uint64(), pa.uint64(), pa.string(), pa.int8()]
     assert schema.names == ["uid", "h_dhash", "h_phash", "h_pdq", "h_pdq_quality"]
     animated = hashes_of(drawn(40, 30, 1, 2, 3).quantize(16).convert("RGB"))

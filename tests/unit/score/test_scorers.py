@@ -13,12 +13,13 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings
 from curate.config.scorers import ImageScorer, TextScorer, ZeroShotScorer
 from curate.dataset import layout
-from curate.dataset.geometry import image_facts
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
+from curate.samples.geometry import image_facts
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
 from curate.score.zero_shot import TAGS, tag_images
@@ -111,7 +112,7 @@ def space(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Workspace:
 
 
 def scores(space: Workspace, name: str) -> list[dict[str, object]]:
-    return [r for i in range(3) for r in space.read_table(layout.scores(name, f"{i:05d}")).to_pylist()]
+    return [r for i in range(3) for r in space.read_table(Family.scores(name).path(f"{i:05d}")).to_pylist()]
 
 
 def test_text_and_image_scores_are_aligned_with_the_samples(space: Workspace) -> None:
@@ -132,7 +133,7 @@ def test_zero_shot_scores_from_stored_vectors_alone(space: Workspace, tiny: Path
     clip = load(model)
     positive, negative = (clip.encode_texts(list(prompts[k])) for k in ("positive", "negative"))
     stored = np.concatenate(
-        [np.load(Path(space.full(layout.embedding("m", "image", f"{i:05d}")))) for i in range(3)]
+        [np.load(Path(space.location(layout.embedding("m", "image", f"{i:05d}")))) for i in range(3)]
     )
     expected = plain_tags(stored, positive, negative, clip.facts["logit_scale"])
     names = [*prompts["positive"], *prompts["negative"]]

@@ -20,6 +20,7 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings, ScoreSettings
 from curate.config.scorers import TextScorer
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
@@ -49,7 +50,7 @@ class FakeScores(Stage):
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         table = self.shards[unit.name]
         return Outcome(
-            (workspace.write_table(layout.scores(self.scorer, unit.name), table),),
+            (workspace.write_table(Family.scores(self.scorer).path(unit.name), table),),
             table.num_rows,
             table.num_rows,
         )
@@ -179,7 +180,7 @@ def test_missing_and_broken_pictures_are_placeholders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tar", [b"no tar at all", None])
 def test_without_pictures_captions_are_shown(scored: Workspace, tar: bytes | None) -> None:
     for shard in ("00000", "00001", "00002"):
-        path = Path(scored.full(layout.image_tar(shard)))
+        path = Path(scored.location(layout.image_tar(shard)))
         if tar is None:
             path.unlink()
         else:
@@ -195,7 +196,7 @@ def test_a_pool_without_images_shows_captions(tmp_path: Path) -> None:
     rows = samples(20)
     workspace.write_json(layout.DATASET, {"shards": 1, "shard_size": 100, "candidates": 20, "images": False})
     table = pa.table({"uid": [r[0] for r in rows], "url": [r[2] for r in rows], "text": [r[1] for r in rows]})
-    workspace.write_table(layout.candidates("00000"), table)
+    workspace.write_table(CANDIDATES.path("00000"), table)
     run_stage(
         workspace,
         FakeScores(
@@ -224,7 +225,7 @@ def test_a_missing_embedding_is_the_reason(tmp_path: Path) -> None:
     rows = samples(3)
     one_shard(workspace, rows, {"text_v": pa.array([None, 1.0, None], pa.float32())})
     workspace.write_table(
-        layout.embedding_table("b32", "00000"),
+        Family.embeddings("b32").path("00000"),
         pa.table(
             {"uid": [r[0] for r in rows], "reason": pa.array(["decode_error", None, None], pa.string())}
         ),
@@ -292,7 +293,7 @@ def test_sensitive_sheets_are_blurred(scored: Workspace) -> None:
 
 
 def test_scores_of_other_samples_are_an_error(scored: Workspace) -> None:
-    path = layout.scores("text", "00001")
+    path = Family.scores("text").path("00001")
     table = scored.read_table(path)
     scored.write_table(
         path, table.set_column(0, "uid", pa.array(sorted(u[::-1] for u in table["uid"].to_pylist())))
@@ -302,7 +303,7 @@ def test_scores_of_other_samples_are_an_error(scored: Workspace) -> None:
 
 
 def test_shards_of_other_columns_are_an_error(scored: Workspace) -> None:
-    path = layout.scores("text", "00001")
+    path = Family.scores("text").path("00001")
     scored.write_table(path, scored.read_table(path).drop_columns(["text_words"]))
     with pytest.raises(DataError, match="not the columns of 00000"):
         stage_of().run(scored, Unit("page"))

@@ -11,7 +11,7 @@ import pytest
 
 from curate.config.models import EmbedSettings
 from curate.config.scorers import TextClassifierScorer
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -222,7 +222,7 @@ def test_the_stage_scores_and_new_weights_redo_it(tmp_path: Path, folder: Path) 
     scorer = settings_of(folder, preset="detoxify", keep=("toxicity",))
     stage = ScoreStage("tox", scorer, EmbedSettings())
     run_stage(workspace, stage)
-    rows = workspace.read_table(layout.scores("tox", "00000")).to_pylist()
+    rows = workspace.read_table(Family.scores("tox").path("00000")).to_pylist()
     for row, (uid, text, _) in zip(rows, samples(9), strict=True):
         assert row["uid"] == uid
         assert row["tox_toxicity"] == pytest.approx(plain_scores(folder, text)[0], abs=1e-5)

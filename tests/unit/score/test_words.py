@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from curate.config.models import EmbedSettings
 from curate.config.scorers import TextScorer, WordsScorer
-from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
@@ -145,7 +145,9 @@ def test_the_stage_counts_and_a_changed_list_redoes_it(tmp_path: Path, folder: P
     run_stage(workspace, ScoreStage("text", TextScorer(type="text"), embed))
     scorer = WordsScorer(type="words", lists=str(folder), batch_rows=3)
     run_stage(workspace, ScoreStage("bad", scorer, embed))
-    rows = [r for i in range(2) for r in workspace.read_table(layout.scores("bad", f"{i:05d}")).to_pylist()]
+    rows = [
+        r for i in range(2) for r in workspace.read_table(Family.scores("bad").path(f"{i:05d}")).to_pylist()
+    ]
     firsts = ["picture of thing 3" if text.endswith("thing 3") else "thing" for _, text, _ in samples(12)]
     assert [r["bad_first"] for r in rows] == firsts
     assert {r["bad_count"] for r in rows} == {1}
@@ -159,7 +161,7 @@ def test_the_stage_counts_and_a_changed_list_redoes_it(tmp_path: Path, folder: P
     assert len(make_plan(changed, workspace, RecordStore(workspace)).jobs) == 2
     by_language = WordsScorer(type="words", lists=str(moved), language_column="text_lang", otherwise="none")
     run_stage(workspace, ScoreStage("own", by_language, embed, ("text",)))
-    assert workspace.read_table(layout.scores("own", "00000")).num_rows == len(
+    assert workspace.read_table(Family.scores("own").path("00000")).num_rows == len(
         [r for r in rows if r["uid"] < "8"]
     )
 

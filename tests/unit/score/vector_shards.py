@@ -15,6 +15,7 @@ from curate.config.loading import check
 from curate.config.models import EmbedSettings
 from curate.config.scorers import ScorerSettings
 from curate.dataset import layout
+from curate.dataset.family import Family
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import Workspace
 from curate.run.stage import Outcome, Stage, Unit
@@ -52,7 +53,7 @@ class FakeEmbed(Stage):
         refs = (
             write_vectors(workspace, layout.embedding(self.alias, "image", unit.name), image),
             write_vectors(workspace, layout.embedding(self.alias, "text", unit.name), text),
-            workspace.write_table(layout.embedding_table(self.alias, unit.name), table),
+            workspace.write_table(Family.embeddings(self.alias).path(unit.name), table),
         )
         return Outcome(refs, len(uids), len(uids))
 
@@ -127,14 +128,14 @@ class Pool:
         return [
             value
             for shard in self.shards
-            for value in self.workspace.read_table(layout.scores(scorer, shard))[
+            for value in self.workspace.read_table(Family.scores(scorer).path(shard))[
                 f"{scorer}_{column}"
             ].to_pylist()
         ]
 
     def bytes_of(self, scorer: str) -> list[bytes]:
         """The scorer's files."""
-        return [self.workspace.read_bytes(layout.scores(scorer, shard)) for shard in self.shards]
+        return [self.workspace.read_bytes(Family.scores(scorer).path(shard)) for shard in self.shards]
 
 
 def settings(**scorers: dict[str, Any]) -> dict[str, ScorerSettings]:

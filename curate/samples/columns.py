@@ -8,87 +8,31 @@ checks it, so a misaligned file is an error and never a wrong result.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset import layout
-from curate.dataset.records import RecordStore
-from curate.dataset.workspace import FileRef, Workspace
+from curate.dataset.family import IMAGES, Family, base_family
+from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 
-IMAGES_HIDDEN = {"key", "status", "caption", "reason", "error_message"}
+HIDDEN_IMAGE_COLUMNS = {"key", "status", "caption", "reason", "error_message"}
 """Columns of the image table that say nothing about a sample (``caption`` is exposed as ``text``)."""
-
-
-BASES = {"images": "download", "candidates": "ingest"}
-"""The families that say which samples there are → the stage that makes them."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Where a column of the samples is stored."""
+    """Where a column of the samples is stored.
 
-    family: str
-    """``images`` or ``candidates``, ``embeddings/<model>``, ``scores/<scorer>``."""
+    Attributes:
+        stored: its name in the family's tables.
+    """
+
+    family: Family
     stored: str
     type: pa.DataType
-
-    @property
-    def stage(self) -> str:
-        """The stage whose records list this column's files."""
-        return stage_of(self.family)
-
-
-def stage_of(family: str) -> str:
-    """The stage that makes the files of a column family."""
-    kind, _, name = family.partition("/")
-    return BASES.get(kind) or {"embeddings": f"embed/{name}", "scores": f"score/{name}"}[kind]
-
-
-def family_path(family: str, shard: str) -> str:
-    """The parquet file of a column family."""
-    kind, _, name = family.partition("/")
-    if kind == "images":
-        return layout.image_table(shard)
-    if kind == "candidates":
-        return layout.candidates(shard)
-    if kind == "embeddings":
-        return layout.embedding_table(name, shard)
-    return layout.scores(name, shard)
-
-
-def base_family(workspace: Workspace) -> str:
-    """``images``; ``candidates`` when ingest was told that this pool has none (``download: null``)."""
-    if not workspace.exists(layout.DATASET):
-        return "images"
-    facts = workspace.read_json(layout.DATASET)
-    return "candidates" if isinstance(facts, dict) and facts.get("images") is False else "images"
-
-
-def base_files(workspace: Workspace) -> dict[str, FileRef]:
-    """Shard → its committed base table, in order of the shards."""
-    family = base_family(workspace)
-    return files_by_shard(family, RecordStore(workspace).outputs(BASES[family]))
-
-
-def files_by_shard(family: str, committed: Mapping[str, FileRef]) -> dict[str, FileRef]:
-    """Shard → the table of a family, of all files that its stage has committed; in order of the shards."""
-    prefix, suffix = family_path(family, "*").split("*")
-    found = {
-        path.removeprefix(prefix).removesuffix(suffix): ref
-        for path, ref in committed.items()
-        if path.startswith(prefix) and path.endswith(suffix)
-    }
-    return dict(sorted(found.items()))
-
-
-def image_shards(workspace: Workspace) -> list[str]:
-    """Names of the shards that have an image table, in order."""
-    paths = workspace.sizes("images")
-    return sorted(p.split("/")[-1].removesuffix(".parquet") for p in paths if p.endswith(".parquet"))
 
 
 def columns_of(
@@ -113,23 +57,22 @@ def columns_of(
 
     base = base_family(workspace)
     for field in _schema(workspace, base, shard):
-        if base == "candidates" or field.name not in IMAGES_HIDDEN:
+        if base != IMAGES or field.name not in HIDDEN_IMAGE_COLUMNS:
             add(field.name, Column(base, field.name, field.type))
         elif field.name == "caption":
             add("text", Column(base, "caption", field.type))
     for i, model in enumerate(models):
-        family = f"embeddings/{model}"
-        schema = _schema(workspace, family, shard)
+        schema = _schema(workspace, Family.embeddings(model), shard)
         if "similarity" not in schema.names:
             continue  # of one modality only
-        column = Column(family, "similarity", schema.field("similarity").type)
+        column = Column(Family.embeddings(model), "similarity", schema.field("similarity").type)
         add(f"{model}_similarity", column)
         if i == 0:
             add("similarity", column)
     for scorer in scorers:
-        for field in _schema(workspace, f"scores/{scorer}", shard):
+        for field in _schema(workspace, Family.scores(scorer), shard):
             if field.name != "uid":
-                add(field.name, Column(f"scores/{scorer}", field.name, field.type))
+                add(field.name, Column(Family.scores(scorer), field.name, field.type))
     return found
 
 
@@ -155,7 +98,7 @@ def read_samples(
         DataError: a family has other rows than the base has.
     """
     base = columns["uid"].family
-    wanted: dict[str, dict[str, str]] = {base: {}}
+    wanted: dict[Family, dict[str, str]] = {base: {}}
     for name in names:
         if name != "uid":
             column = columns[name]
@@ -163,17 +106,17 @@ def read_samples(
     uids: pa.ChunkedArray | None = None
     parts: dict[str, pa.ChunkedArray] = {}
     for family, stored in wanted.items():
-        extra = ["status"] if family == "images" else []
+        extra = ["status"] if family == IMAGES else []
         read = list(dict.fromkeys(["uid", *extra, *stored.values()]))
-        table = workspace.read_table(family_path(family, shard), read)
+        table = workspace.read_table(family.path(shard), read)
         if family == base:
-            if family == "images":
+            if family == IMAGES:
                 table = table.filter(pc.equal(table["status"], "success"))
             uids = table["uid"]
         elif uids is None or not table["uid"].equals(uids):
             raise DataError(
-                f"{workspace.url}/{family_path(family, shard)}: its rows are not those of "
-                f"{family_path(base, shard)}; run the stage again"
+                f"{workspace.url}/{family.path(shard)}: its rows are not those of "
+                f"{base.path(shard)}; run the stage again"
             )
         for name, column_name in stored.items():
             parts[name] = table[column_name]
@@ -181,6 +124,6 @@ def read_samples(
     return pa.table({"uid": uids, **{n: parts[n] for n in names if n != "uid"}})
 
 
-def _schema(workspace: Workspace, family: str, shard: str) -> pa.Schema:
-    with workspace.parquet(family_path(family, shard)) as file:
+def _schema(workspace: Workspace, family: Family, shard: str) -> pa.Schema:
+    with workspace.parquet(family.path(shard)) as file:
         return file.schema_arrow

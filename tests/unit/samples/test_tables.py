@@ -16,10 +16,10 @@ from curate.config.tables import TableSettings
 from curate.dataset.uid import halves, usable_halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
-from curate.rules.database import open_database
-from curate.rules.pool import Uids
-from curate.rules.sorting import sorted_copy
-from curate.rules.tables import NO_UID, TablesPool, open_tables, table_files
+from curate.samples.database import open_database
+from curate.samples.pool import Uids
+from curate.samples.sorting import sorted_copy
+from curate.samples.tables import NO_UID, TablesPool, open_tables, table_files
 
 SCORERS = {"text": "text", "image": "image", "nsfw": "zero_shot"}
 
@@ -142,7 +142,7 @@ def test_a_sorted_copy_has_each_uid_once(published: Path, tmp_path: Path) -> Non
 
 def test_a_sorted_copy_is_cut_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "p", "a.parquet", rows_of(range(50)))
-    monkeypatch.setattr("curate.rules.sorting._SHARD_ROWS", 7)
+    monkeypatch.setattr("curate.samples.sorting._SHARD_ROWS", 7)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with open_database(scratch) as connection:

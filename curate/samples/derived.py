@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from curate.dataset import geometry
+from curate.samples import geometry
 from curate.text import facts as captions
 
 Arrays = dict[str, pa.Array | pa.ChunkedArray]

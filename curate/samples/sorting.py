@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from curate.rules.database import Database, registered
-from curate.rules.experiment import Program
 from curate.rules.expressions import plain_type
-from curate.rules.pool import Pool, Uids
-from curate.rules.tables import NO_UID
+from curate.samples.database import Database, registered
+from curate.samples.pool import Pool, Uids
+from curate.samples.tables import NO_UID
 
 _SHARD_ROWS = 65_536
 
@@ -44,15 +43,16 @@ class SortedPool(Pool):
         return ((shard, self.read(shard, names)) for shard in self.shards)
 
 
-def arranged(pool: Pool, program: Program, also: Sequence[str], connection: Database, scratch: Path) -> Pool:
-    """The pool as a program needs it: sorted when a rule asks for that and it is not.
+def in_uid_order(pool: Pool, needed: bool, names: Iterable[str], connection: Database, scratch: Path) -> Pool:
+    """The pool itself when it is in uid order or nobody needs that; otherwise a sorted copy.
 
     Args:
-        also: columns beside those of the program.
+        needed: whether a rule can only look at rows in uid order.
+        names: the columns that are read.
     """
-    if pool.ordered or program.any_order:
+    if pool.ordered or not needed:
         return pool
-    return sorted_copy(pool, sorted({*program.all_columns(), *also}), connection, scratch)
+    return sorted_copy(pool, sorted(set(names)), connection, scratch)
 
 
 def sorted_copy(pool: Pool, names: Sequence[str], connection: Database, scratch: Path) -> SortedPool:

@@ -7,10 +7,10 @@ from collections.abc import Generator
 
 import pytest
 
-from curate.rules.pool import one_ahead
+from curate.samples.pool import prefetch
 
 
-def test_items_come_in_order_one_ahead() -> None:
+def test_items_come_in_order_prefetch() -> None:
     made: list[int] = []
     threads = set()
 
@@ -21,13 +21,13 @@ def test_items_come_in_order_one_ahead() -> None:
             yield i
 
     found = []
-    for item in one_ahead(items()):
+    for item in prefetch(items()):
         assert len(made) <= item + 2
         found.append(item)
     assert found == made == list(range(5))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
-    assert list(one_ahead(iter_of_nothing())) == []
+    assert list(prefetch(iter_of_nothing())) == []
 
 
 def iter_of_nothing() -> Generator[int]:
@@ -39,7 +39,7 @@ def test_what_goes_wrong_is_raised_in_its_place() -> None:
         yield 1
         raise ValueError("second")
 
-    found = one_ahead(items())
+    found = prefetch(items())
     assert next(found) == 1
     with pytest.raises(ValueError, match="second"):
         next(found)
@@ -55,7 +55,7 @@ def test_who_stops_early_closes_it() -> None:
             closed.set()
 
     before = threading.active_count()
-    found = one_ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     found.close()
     assert closed.is_set()

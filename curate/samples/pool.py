@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.samples import Column, family_path, read_samples
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 from curate.rules.expressions import scan_type
+from curate.samples.columns import Column, read_samples
 
 BATCH_ROWS = 131_072
 """Rows that one query looks at: a query costs as much as a few ten thousand rows."""
@@ -120,8 +120,8 @@ class Pool:
                 if first <= last:
                     base = self.columns["uid"]
                     raise DataError(
-                        f"{self.workspace.url}/{family_path(base.family, shard)}: begins with uid {first}, "
-                        f"which does not come after {last} of the shard before; run {base.stage} again"
+                        f"{self.workspace.url}/{base.family.path(shard)}: begins with uid {first}, "
+                        f"which does not come after {last} of the shard before; run {base.family.stage} again"
                     )
                 last = table["uid"][-1].as_py()
             yield shard, table
@@ -147,16 +147,16 @@ class Pool:
             values = cast_whole(values, scan_type(column.type))
         except pa.ArrowException:
             raise DataError(
-                f"{self.workspace.url}/{family_path(column.family, shard)}: column '{name}' is "
-                f"{values.type}, in the first shard it is {column.type}; run {column.stage} again"
+                f"{self.workspace.url}/{column.family.path(shard)}: column '{name}' is "
+                f"{values.type}, in the first shard it is {column.type}; run {column.family.stage} again"
             ) from None
         return nan_to_null(values)
 
 
-def one_ahead(items: Generator[T]) -> Iterator[T]:
+def prefetch(items: Generator[T]) -> Iterator[T]:
     """The same items; a thread makes one while the one before it is used."""
     end = object()
-    with contextlib.closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    with contextlib.closing(items), ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         coming: Future[Any] = thread.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = thread.submit(next, items, end)
@@ -207,8 +207,8 @@ def nan_to_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _check_order(workspace: Workspace, shard: str, column: Column, uids: pa.ChunkedArray) -> None:
     if uids.null_count or (len(uids) > 1 and not pc.all(pc.less(uids[:-1], uids[1:])).as_py()):
         raise DataError(
-            f"{workspace.url}/{family_path(column.family, shard)}: its uids are not in ascending order "
-            f"without repeats; run {column.stage} again"
+            f"{workspace.url}/{column.family.path(shard)}: its uids are not in ascending order "
+            f"without repeats; run {column.family.stage} again"
         )
 
 

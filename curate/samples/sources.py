@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.config.models import PipelineConfig
 from curate.config.tables import TableSettings
 from curate.dataset import layout
-from curate.dataset.records import RecordStore
-from curate.dataset.samples import BASES, Column, base_family, family_path
+from curate.dataset.family import Family, base_family
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
-from curate.rules.derived import DERIVED
-from curate.rules.families import Families
-from curate.rules.folded import FoldedPool, FoldedTables
-from curate.rules.pool import Pool
-from curate.rules.tables import open_tables, table_files
-
-if TYPE_CHECKING:
-    from curate.rules.experiment import Program
+from curate.samples.columns import Column
+from curate.samples.committed import Committed
+from curate.samples.derived import DERIVED
+from curate.samples.folded import FoldedPool, FoldedTables
+from curate.samples.pool import Pool
+from curate.samples.tables import open_tables, table_files
 
 
 class Samples(ABC):
@@ -80,13 +77,13 @@ class WorkspaceSamples(Samples):
 
     def __init__(self, workspace: Workspace, models: tuple[str, ...], scorers: tuple[str, ...]) -> None:
         self.workspace, self.models, self.scorers = workspace, models, scorers
-        self.families = Families(RecordStore(workspace))
-        self.shards = tuple(self.families.shards())
+        self.committed = Committed(workspace)
+        self.shards = tuple(self.committed.shards())
 
     @property
     def absent(self) -> list[str]:  # type: ignore[override]
         """Stages that have not run."""
-        return self.families.absent
+        return self.committed.absent
 
     def there(self) -> bool:
         """Whether any shard is."""
@@ -96,29 +93,23 @@ class WorkspaceSamples(Samples):
         """Some shard has to be there."""
         if not self.there():
             base = base_family(self.workspace)
-            raise UserError(f"{self.workspace.url}: has no {base}; run {BASES[base]} first")
+            raise UserError(f"{self.workspace.url}: has no {base}; run {base.verb} first")
 
     def columns(self) -> dict[str, Column]:
         """Of all families that are there."""
-        return self.families.columns(self.workspace, self.shards[0], self.models, self.scorers)
+        return self.committed.columns(self.shards[0], self.models, self.scorers)
 
     def inputs(
         self, columns: Iterable[Column], vectors: Iterable[tuple[str, str]], asking: str
     ) -> list[FileRef]:
         """The families' files of all shards; the base's always."""
-        base = base_family(self.workspace)
-        used = {base: BASES[base]} | {column.family: column.stage for column in columns}
-        found = []
-        for family in sorted(used):
-            found += [self._ref(used[family], family_path(family, s), asking) for s in self.shards]
+        ref = self.committed.ref
+        families = {base_family(self.workspace), *(column.family for column in columns)}
+        found = [ref(f.stage, f.path(s), asking) for f in sorted(families) for s in self.shards]
         for alias, modality in vectors:
-            found += [
-                self._ref(f"embed/{alias}", layout.embedding(alias, modality, s), asking) for s in self.shards
-            ]
+            stage = Family.embeddings(alias).stage
+            found += [ref(stage, layout.embedding(alias, modality, s), asking) for s in self.shards]
         return found
-
-    def _ref(self, stage: str, path: str, asking: str) -> FileRef:
-        return self.families.ref(stage, path, asking)
 
     def pool(self, again: bool = True) -> Pool:
         """Columns that are read again are folded into files of their own first."""
@@ -199,15 +190,16 @@ class TableSamples(Samples):
 def inputs_of(
     workspace: Workspace,
     samples: Samples,
-    program: Program,
-    by: Sequence[str],
+    names: Iterable[str],
+    vectors: Iterable[tuple[str, str]],
     uses: Iterable[str],
     asking: str,
 ) -> tuple[FileRef, ...]:
     """The files that decide a selection.
 
     Args:
-        by: columns that the account is broken down by.
+        names: columns that rules or the account read.
+        vectors: alias and modality of the stored embeddings that rules read.
         uses: experiments whose selections it builds on.
         asking: the stage, for messages.
 
@@ -215,9 +207,8 @@ def inputs_of(
         DataError: one is missing.
     """
     columns = samples.columns()
-    used = [columns[c] for c in (*program.all_columns(), *by)]
-    inputs = samples.inputs(used, program.vectors(), asking)
-    return (*inputs, *Families(RecordStore(workspace)).selections(uses, asking))
+    inputs = samples.inputs([columns[name] for name in names], vectors, asking)
+    return (*inputs, *Committed(workspace).selections(uses, asking))
 
 
 def samples_of(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dataset.samples import columns_of
 from curate.dataset.uid import HALVES, halves, usable_halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.rules.folded import FoldedPool
-from curate.rules.pool import Pool, Uids
+from curate.samples.columns import columns_of
+from curate.samples.folded import FoldedPool
+from curate.samples.pool import Pool, Uids
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORE_TYPES,

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-
-from curate.dataset.workspace import TEMP, Workspace
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,26 +33,8 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def scratch_folder(workspace: Workspace) -> Iterator[Path]:
-    """A local folder for spilling, removed afterwards: in the workspace's temporaries when it is local.
-
-    Only for who holds the workspace's lock: a run clears the temporaries when it begins.
-    """
-    if not workspace.is_local:
-        with looking_folder() as folder:
-            yield folder
-        return
-    folder = Path(workspace.full(TEMP)) / f"{uuid.uuid4().hex}-filter"
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def looking_folder() -> Iterator[Path]:
-    """The same among the system's temporaries (``TMPDIR``), for who only reads a workspace."""
+def reading_folder() -> Iterator[Path]:
+    """A folder to spill to, among the system's temporaries (``TMPDIR``): for who only reads a workspace."""
     with tempfile.TemporaryDirectory(prefix="curate-filter-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.rules import column_file
-from curate.rules.column_file import ColumnWriter, column_parts
+from curate.samples import column_file
+from curate.samples.column_file import ColumnWriter, column_parts
 
 texts = st.lists(st.one_of(st.none(), st.sampled_from(["", "en", "de", "größe", "x" * 400])), max_size=12)
 

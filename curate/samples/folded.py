@@ -21,15 +21,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate.dataset import layout
+from curate.dataset.family import TABLES, Family, base_family
 from curate.dataset.records import RecordStore
-from curate.dataset.samples import base_family, family_path, stage_of
 from curate.dataset.uid import packed
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.rules.column_file import FEW, ColumnWriter, Part, column_parts
 from curate.rules.expressions import plain_type
-from curate.rules.pool import Batch, Pool, Uids
-from curate.rules.tables import FAMILY, TablesPool
+from curate.samples.column_file import FEW, ColumnWriter, Part, column_parts
+from curate.samples.pool import Batch, Pool, Uids
+from curate.samples.tables import TablesPool
 
 _FORMAT = 3
 _RAW = "uid\0raw"
@@ -129,11 +129,11 @@ class FoldedPool(Folding):
             paths[name] = layout.folded_column(family, stored, keys[family])
         return paths
 
-    def _digest(self, family: str, base: str) -> str:
-        refs = RecordStore(self.workspace).outputs(stage_of(family))
+    def _digest(self, family: Family, base: str) -> str:
+        refs = RecordStore(self.workspace).outputs(family.stage)
         hasher = hashlib.blake2b(f"{base}\0{_FORMAT}\0{self.batch_rows}\n".encode(), digest_size=8)
         for shard in self.shards:
-            path = family_path(family, shard)
+            path = family.path(shard)
             hasher.update(f"{path}\0{refs[path].digest}\n".encode())
         return hasher.hexdigest()
 
@@ -143,7 +143,7 @@ class FoldedTables(Folding, TablesPool):
 
     def _files(self, names: Sequence[str]) -> dict[str, str]:
         key = hashlib.blake2b(f"{self.digest}\0{_FORMAT}\0{self.batch_rows}".encode(), digest_size=8)
-        return {name: layout.folded_column(FAMILY, name, key.hexdigest()) for name in names}
+        return {name: layout.folded_column(TABLES, name, key.hexdigest()) for name in names}
 
 
 class _Mapped:

@@ -1,7 +1,7 @@
 """A pool that is nothing but parquet files, as they were published: no workspace has seen their rows.
 
 Rows come as they lie in the files, so that a filter of columns reads these columns and nothing else. Rules
-that need the rows in uid order get a sorted copy (``curate.rules.sorting``).
+that need the rows in uid order get a sorted copy (``curate.samples.sorting``).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.config.tables import TableSettings
+from curate.dataset.family import TABLES, Family
 from curate.dataset.listing import is_path, listed, open_fs
-from curate.dataset.samples import Column, need
 from curate.dataset.uid import HALVES, from_halves, uid_of, usable_halves
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
-from curate.rules.derived import DERIVED
 from curate.rules.expressions import plain_type, scan_type
-from curate.rules.pool import Pool, Uids, cast_whole, nan_to_null
+from curate.samples.columns import Column, need
+from curate.samples.derived import DERIVED
+from curate.samples.pool import Pool, Uids, cast_whole, nan_to_null
 
 PLACE = "filter.tables"
-FAMILY = "tables"
 NO_UID = "0" * 32
 """Stands for whatever is no uid; such a row is never kept."""
 
@@ -118,7 +118,7 @@ class TablesPool(Pool):
             computed = derived.compute(given, {self.columns[name].stored for name in asked})
             found |= {name: computed[self.columns[name].stored] for name in asked}
         for name in wanted:
-            if self.columns[name].family == FAMILY:
+            if self.columns[name].family == TABLES:
                 found[name] = nan_to_null(self._cast(part, name, table[self.columns[name].stored]))
         return pa.table({n: found[n] for n in (("uid", *wanted) if uid else wanted)})
 
@@ -137,17 +137,17 @@ class TablesPool(Pool):
         """Scorer → its columns among these."""
         asked: dict[str, list[str]] = {}
         for name in names:
-            kind, _, scorer = self.columns[name].family.partition("/")
-            if kind != FAMILY:
-                asked.setdefault(scorer, []).append(name)
+            family = self.columns[name].family
+            if family != TABLES:
+                asked.setdefault(family.name, []).append(name)
         return asked
 
     def _inputs(self, name: str) -> tuple[str, ...]:
         """Columns of the files that a column is made of."""
         column = self.columns[name]
-        if column.family == FAMILY:
+        if column.family == TABLES:
             return (column.stored,)
-        derived = DERIVED[self.scorers[column.family.partition("/")[2]]]
+        derived = DERIVED[self.scorers[column.family.name]]
         return tuple(self.columns[n].stored for n in derived.inputs)
 
     def _uid_columns(self) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def columns_of_tables(
     twice = [name for name, n in Counter(schema.names).items() if n > 1]
     if twice:
         raise UserError(f"{PLACE}: {url} has two columns named '{twice[0]}'")
-    there = {name: Column(FAMILY, name, schema.field(name).type) for name in schema.names}
+    there = {name: Column(TABLES, name, schema.field(name).type) for name in schema.names}
     renamed = {
         name: need(there, stored, f"{PLACE}.columns.{name}") for name, stored in settings.columns.items()
     }
@@ -230,7 +230,7 @@ def columns_of_tables(
             f"{PLACE}: {url} has no column 'uid', and no 'text' and 'url' to make it of; name one by "
             f"`uid_column`, or both by `columns: {{text: …, url: …}}` (there: {', '.join(schema.names)})"
         )
-    found["uid"] = Column(FAMILY, uid, pa.string())
+    found["uid"] = Column(TABLES, uid, pa.string())
     for scorer, kind in scorers.items():
         derived = DERIVED.get(kind)
         if derived is None or not set(derived.inputs) <= found.keys():
@@ -239,7 +239,7 @@ def columns_of_tables(
             column = f"{scorer}_{name}"
             if column in found:
                 raise UserError(f"column '{column}' is in {url} and in scorer '{scorer}'; rename the scorer")
-            found[column] = Column(f"scores/{scorer}", name, value)
+            found[column] = Column(Family.scores(scorer), name, value)
     return found
 
 
