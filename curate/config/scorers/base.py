@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from curate.config.base import Settings
+from curate.config.kinds import KindSettings, OpenSet
 
 
-class AnyScorer(Settings):
+class AnyScorer(KindSettings):
     """Settings of one scorer; subclasses add a literal ``type``."""
 
     def models(self) -> tuple[str, ...]:
@@ -16,3 +16,6 @@ class AnyScorer(Settings):
     def uses(self) -> tuple[str, ...]:
         """Columns it reads that a user named: of samples, models or other scorers."""
         return ()
+
+
+SCORERS = OpenSet("scorer", AnyScorer, "curate.config.scorers", "curate.scorers")

@@ -1,0 +1,1 @@
+"""Settings of the rules of an experiment: one module for each kind."""

@@ -1,0 +1,1 @@
+"""Settings of the sources of candidates: one module for each kind."""
