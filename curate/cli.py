@@ -26,6 +26,7 @@ from curate.errors import (
     storage_text,
 )
 from curate.startup import end_without_collecting, leave_pandas_out, starting
+from curate.verbs import VERBS
 
 # What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _run(
 ) -> None:
     with starting():
         from curate.config.loading import dump
-        from curate.pipeline import VERBS, build
+        from curate.pipeline import build
         from curate.run.engine import Engine
 
         for name in redo or ():
@@ -153,15 +154,7 @@ def _missing(config: PipelineConfig, verbs: tuple[str, ...]) -> str:
     if verbs == ("filter",):
         grids = ", and `--grid` compares the points of its filter.grids" if config.filter.grids else ""
         return f"there are no filter.experiments{grids}"
-    needs = {
-        "download": "`download: null` means a pool without images",
-        "embed": "there are no embed.models",
-        "score": "there are no score.scorers",
-        "index": "there are no filter.experiments to index, or no embed.models",
-        "export": "there are no filter.experiments to export",
-        "report": "there are no filter.experiments to report",
-    }
-    return "; ".join(needs.get(verb, verb) for verb in verbs)
+    return "; ".join(VERBS[verb].needs for verb in verbs)
 
 
 @app.command()
@@ -178,8 +171,6 @@ def run(
 
     What is done is skipped; what changed is said and done again; a killed run goes on where it stopped.
     """
-    from curate.pipeline import VERBS
-
     _run(_load(config, sets, workspace, cluster, workers), tuple(VERBS), redo, dry_run)
 
 
@@ -210,15 +201,6 @@ def _score(
         ),
     ] = None,
 ) -> None:
-    """Every scorer of score.scorers: text, image, zero-shot prompts.
-
-    Scores that are there already are not computed again. To choose a threshold by looking:
-
-    1. [bold]curate score my.yaml --only watermark --sheet[/]
-    2. open sheets/watermark.html of the workspace and move the slider
-    3. paste the rule it shows into filter.experiments of my.yaml
-    4. [bold]curate filter my.yaml[/]
-    """
     from curate.score.sheet.only import named
     from curate.score.sheet.stage import sheet_stages
 
@@ -263,21 +245,6 @@ def _filter(
         typer.Option("--only", metavar="NAME", help="Only this grid; give it several times for more."),
     ] = None,
 ) -> None:
-    """Every experiment of filter.experiments: which samples stay, and a funnel that says why.
-
-    To learn thresholds on a small pool and apply exactly these to a large one, or to a later one:
-
-    1. [bold]curate filter my.yaml -w ./small[/]
-    2. [bold]curate filter my.yaml -w ./large --frozen ./small[/]
-
-    Quantiles, cuts of top, cap, equal and sample, and counts of frequency and
-    balance are then those of ./small. Rules that know nothing but uids (dedup,
-    near, semdedup, samplers with repeats) look at ./large, as ever. To have
-    [bold]curate run[/] do so too, write `frozen: ./small` into the experiment.
-
-    To choose a threshold by what it keeps, write filter.grids (docs/grids.md):
-    [bold]curate filter my.yaml --grid[/] compares all points in one pass over the columns.
-    """
     leave_pandas_out()
     loaded = _load(config, sets, workspace, cluster, workers)
     if grid or only:
@@ -300,8 +267,8 @@ def _run_grids(config: PipelineConfig, only: Sequence[str], redo: list[str] | No
     """Compare, and print what is stored, whether it was done now or before."""
     from curate.filter.grid import GridStage
     from curate.filter.grid_files import FACTS, read_comparison
+    from curate.filter.stages import grid_stages
     from curate.inspect.grid_text import print_comparison
-    from curate.pipeline import grid_stages
 
     stages = grid_stages(config, only)
     _run(config, (), redo, dry_run, lambda _: stages)
@@ -330,17 +297,8 @@ def _add_stage_command(verb: str, text: str) -> None:
     app.command(verb, help=text)(_OWN.get(verb, command))
 
 
-for _verb, _text in {
-    "ingest": "WAT files or tables of url+text to candidates: parsed, judged, deduplicated, sharded by uid.",
-    "download": "Candidates to images in webdataset shards; a row per candidate, with a reason if it failed.",
-    "embed": "Images and texts to CLIP embeddings and their similarity, with every model of embed.models.",
-    "score": str(_score.__doc__),
-    "filter": str(_filter.__doc__),
-    "index": "kNN indices over the kept samples.",
-    "export": "Training shards, tables and the dataset card of the kept samples.",
-    "report": "One self-contained HTML page per experiment.",
-}.items():
-    _add_stage_command(_verb, _text)
+for _verb in VERBS.values():
+    _add_stage_command(_verb.name, _verb.help)
 
 
 @app.command()

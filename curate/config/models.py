@@ -260,6 +260,10 @@ class PipelineConfig(Settings):
     export: ExportSettings = Field(default_factory=_no_keys)
     report: ReportSettings = Field(default_factory=_no_keys)
 
+    def chosen(self, experiments: tuple[str, ...] | None) -> tuple[str, ...]:
+        """The experiments that a section names, or all of them."""
+        return tuple(self.filter.experiments) if experiments is None else experiments
+
     @model_validator(mode="after")
     def _references(self) -> PipelineConfig:
         """Every name that one section uses must be defined in another."""

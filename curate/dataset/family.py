@@ -6,13 +6,14 @@ page and in SQL. No other module puts such a path together or takes one apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
+from curate.errors import UserError
 
 _SHARD = "\0"
 """Stands for the shard in a path; no name has it."""
@@ -132,6 +133,42 @@ def base_family(workspace: Workspace) -> Family:
 
 
 def base_files(workspace: Workspace) -> dict[str, FileRef]:
-    """Shard → its committed base table, in order of the shards."""
+    """Shard → its committed base table, in order of the shards.
+
+    Raises:
+        UserError: some shards of the pool are there, and others are neither there nor quarantined.
+    """
     base = base_family(workspace)
-    return base.by_shard(RecordStore(workspace).outputs(base.stage))
+    found = base.by_shard(RecordStore(workspace).outputs(base.stage))
+    need_all_shards(workspace, base, found)
+    return found
+
+
+def need_all_shards(workspace: Workspace, base: Family, found: Collection[str]) -> None:
+    """Refuse to work on a part of a pool as if it were all of it.
+
+    How many shards there are was written down when they were cut. A pool of which there is nothing yet is no
+    part of it: there is nothing to work on.
+
+    Raises:
+        UserError: some shards are there, and others are neither there nor quarantined.
+    """
+    facts = workspace.read_json(layout.DATASET) if found and workspace.exists(layout.DATASET) else {}
+    shards = int(facts.get("shards", 0))
+    if len(found) >= shards:
+        return
+    failed = RecordStore(workspace).failed(base.stage)
+    names = (layout.shard_name(number, shards) for number in range(shards))
+    missing = [name for name in names if name not in found and not any(_is_of(name, unit) for unit in failed)]
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise UserError(
+            f"{workspace.url}: {base.verb} has made {len(found):,} of {shards:,} shards (not {some}); "
+            f"what comes behind it would be of a part of the pool: run `curate {base.verb}` to its end first"
+        )
+
+
+def _is_of(shard: str, unit: str) -> bool:
+    """Whether a shard is one of a unit's: of the same name, or in a range of ingest's, ``00000-00049``."""
+    first, _, last = unit.partition("-")
+    return first <= shard <= (last or first)

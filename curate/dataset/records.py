@@ -7,6 +7,7 @@ finished stage are folded into one parquet file; a single record beside it is ne
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.errors import DataError
 
 FOLD_AT = 64
 """A finished stage with fewer single records than this is left as it is."""
@@ -52,6 +54,7 @@ class _Made(msgspec.Struct):
 
     unit: str
     outputs: list[FileRef]
+    failed: bool = False
 
 
 _Kind = TypeVar("_Kind", Record, _Made)
@@ -72,7 +75,7 @@ class RecordStore:
         """One record, or None."""
         path = layout.record(stage, unit)
         if self.workspace.exists(path):
-            return _decode(self.workspace.read_bytes(path), Record)
+            return self._read(path, Record)
         return next(self._folded(stage, Record, unit), None)
 
     def iterate(self, stage: str) -> Iterator[Record]:
@@ -80,19 +83,34 @@ class RecordStore:
         return self._iterate(stage, Record)
 
     def _iterate(self, stage: str, kind: type[_Kind]) -> Iterator[_Kind]:
-        folder = layout.record(stage, "x").rsplit("/", 1)[0]
-        single = sorted(p for p in self.workspace.sizes(folder) if p.endswith(".json"))
-        names = {p.rsplit("/", 1)[-1].removesuffix(".json"): p for p in single}
-        pending = sorted(names)
+        names = {p.rpartition("/")[2].removesuffix(".json"): p for p in self._single(stage)}
+        pending = deque(sorted(names))
         for record in self._folded(stage, kind):
             while pending and pending[0] < record.unit:
-                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]), kind)
+                yield self._read(names[pending.popleft()], kind)
             if pending and pending[0] == record.unit:
-                yield _decode(self.workspace.read_bytes(names[pending.pop(0)]), kind)
+                yield self._read(names[pending.popleft()], kind)
             else:
                 yield record
         for unit in pending:
-            yield _decode(self.workspace.read_bytes(names[unit]), kind)
+            yield self._read(names[unit], kind)
+
+    def _single(self, stage: str) -> list[str]:
+        """Paths of the records that are not folded."""
+        folder = layout.record(stage, "x").rpartition("/")[0]
+        return [path for path in self.workspace.sizes(folder) if path.endswith(".json")]
+
+    def _read(self, path: str, kind: type[_Kind]) -> _Kind:
+        return self._decode(self.workspace.read_bytes(path), path, kind)
+
+    def _decode(self, text: bytes, path: str, kind: type[_Kind]) -> _Kind:
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{self.workspace.url}/{path}: not a commit record ({error}); remove it, and what it was the "
+                "record of is done again"
+            ) from None
 
     def outputs(self, stage: str) -> dict[str, FileRef]:
         """Path → ref of everything a stage has committed; about 300 bytes of memory a file."""
@@ -102,14 +120,25 @@ class RecordStore:
         """Whether a stage has committed any file."""
         return any(made.outputs for made in self._iterate(stage, _Made))
 
+    def failed(self, stage: str) -> set[str]:
+        """Units that are quarantined."""
+        return {made.unit for made in self._iterate(stage, _Made) if made.failed}
+
+    def units(self, stage: str) -> set[str]:
+        """Units that have a record, whatever it says; no record is read for it."""
+        names = {path.rpartition("/")[2].removesuffix(".json") for path in self._single(stage)}
+        path = layout.folded_records(stage)
+        if self.workspace.exists(path):
+            names.update(self.workspace.read_table(path, ["unit"])["unit"].to_pylist())
+        return names
+
     def remove(self, stage: str, unit: str) -> None:
         """Forget a single record (a folded one must be unfolded first)."""
         self.workspace.remove(layout.record(stage, unit))
 
     def fold(self, stage: str) -> None:
         """Put all records of a stage into one file. A kill at any point loses none."""
-        folder = layout.record(stage, "x").rsplit("/", 1)[0]
-        single = [p for p in self.workspace.sizes(folder) if p.endswith(".json")]
+        single = self._single(stage)
         if len(single) < FOLD_AT:
             return
         self._write_folded(stage, self.iterate(stage))
@@ -137,7 +166,7 @@ class RecordStore:
             for batch in file.iter_batches(batch_size=1024, columns=["unit", "record"], use_threads=False):
                 for name, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                     if unit is None or name == unit:
-                        yield _decode(text, kind)
+                        yield self._decode(text, path, kind)
 
     def _write_folded(self, stage: str, records: Iterator[Record]) -> FileRef:
         path = layout.folded_records(stage)
@@ -161,7 +190,3 @@ def inputs_digest(inputs: tuple[FileRef, ...]) -> str:
     for ref in inputs:
         hasher.update(f"{ref.path}\0{ref.size}\0{ref.digest}\n".encode())
     return hasher.hexdigest()
-
-
-def _decode(text: bytes, kind: type[_Kind]) -> _Kind:
-    return msgspec.json.decode(text, type=kind)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from curate.config.models import DownloadSettings
 from curate.dataset import layout
-from curate.dataset.family import CANDIDATES, IMAGES
+from curate.dataset.family import CANDIDATES, IMAGES, need_all_shards
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace, ref_of
 from curate.download.decode import ImageError
@@ -98,11 +98,10 @@ class DownloadStage(Stage):
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """One unit per shard of candidates."""
-        for path, ref in sorted(RecordStore(workspace).outputs("ingest").items()):
-            folder, _, name = path.rpartition("/")
-            shard = name.removesuffix(".parquet")
-            if path == CANDIDATES.path(shard) and folder:
-                yield Unit(shard, (ref,))
+        candidates = CANDIDATES.by_shard(RecordStore(workspace).outputs(CANDIDATES.stage))
+        need_all_shards(workspace, CANDIDATES, candidates)
+        for shard, ref in candidates.items():
+            yield Unit(shard, (ref,))
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Download one shard."""

@@ -14,28 +14,7 @@ from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.tables import print_whole
 from curate.run.progress import counted, duration_text
-
-ORDER = (
-    "parse",
-    "ingest",
-    "download",
-    "stored",
-    "embed",
-    "learn",
-    "score",
-    "sheet",
-    "filter",
-    "filter-grid",
-    "index",
-    "export",
-    "report",
-)
-
-
-def stage_order(name: str) -> tuple[int, str]:
-    """Sort key: data flow first, then name."""
-    verb = name.partition("/")[0]
-    return (ORDER.index(verb) if verb in ORDER else len(ORDER), name)
+from curate.verbs import stage_order
 
 
 def need_workspace(workspace: Workspace) -> None:

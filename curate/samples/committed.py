@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curate.dataset import layout
-from curate.dataset.family import Family, base_family
+from curate.dataset.family import Family, base_family, need_all_shards
 from curate.dataset.records import RecordStore
 from curate.dataset.selections import SUBSET
 from curate.dataset.workspace import FileRef, Workspace
@@ -33,9 +33,15 @@ class Committed:
         return self._outputs[stage]
 
     def shards(self) -> list[str]:
-        """Names of the shards whose samples are known, in order."""
+        """Names of the shards of the pool, in order.
+
+        Raises:
+            UserError: only a part of them is there.
+        """
         base = base_family(self.workspace)
-        return list(base.by_shard(self.of(base.stage)))
+        found = base.by_shard(self.of(base.stage))
+        need_all_shards(self.workspace, base, found)
+        return list(found)
 
     def columns(self, shard: str, models: tuple[str, ...], scorers: tuple[str, ...]) -> dict[str, Column]:
         """The columns of all families that are there; the stages of the others go to ``absent``."""

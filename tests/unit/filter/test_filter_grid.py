@@ -36,9 +36,10 @@ from curate.filter import grid as grid_module
 from curate.filter.grid import GridStage
 from curate.filter.grid_counts import Counting
 from curate.filter.grid_files import Comparison, read_comparison
+from curate.filter.stages import grid_stages
 from curate.inspect.grid_text import print_comparison
 from curate.inspect.status import read_status
-from curate.pipeline import build, grid_stages
+from curate.pipeline import build
 from curate.run.engine import Engine
 from curate.run.stage import Outcome
 from tests.unit.filter.filter_pool import (

@@ -40,9 +40,14 @@ def without_images(workspace: Workspace) -> Workspace:
 
 def test_images_are_the_base_unless_the_pool_says_that_it_has_none(workspace: Workspace) -> None:
     assert base_family(workspace) == IMAGES
-    workspace.write_json(layout.DATASET, {"shards": 2})
+    workspace.write_json(layout.DATASET, {"shards": 1})
     assert base_family(workspace) == IMAGES
     assert list(base_files(workspace)) == ["00000"]
+    workspace.write_json(layout.DATASET, {"shards": 2})
+    with pytest.raises(
+        UserError, match=r"download has made 1 of 2 shards \(not 00001\).*run `curate download`"
+    ):
+        base_files(workspace)
     without_images(workspace)
     assert base_family(workspace) == CANDIDATES
     assert list(base_files(workspace)) == ["00000", "00001"]
