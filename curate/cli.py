@@ -112,7 +112,7 @@ def _run(
     change: Callable[[list[Stage]], list[Stage]] | None = None,
 ) -> None:
     with starting():
-        from curate.config.loading import dump
+        from curate.config.secrets import public_dump
         from curate.pipeline import build
         from curate.run.engine import Engine
 
@@ -133,7 +133,7 @@ def _run(
             if dry_run:
                 engine.preview(stages)
             else:
-                engine.run(stages, config_text=dump(_for_any_folder(config)))
+                engine.run(stages, config_text=public_dump(_for_any_folder(config)))
     except KeyboardInterrupt:
         err.print("[red]interrupted[/]; what was committed is kept, the same command goes on from there")
         raise typer.Exit(130) from None

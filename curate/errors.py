@@ -26,6 +26,10 @@ class BudgetExceededError(CurateError):
     """Too much broke: the error budget stopped the run. What was committed stays; exit code 3."""
 
 
+class ClusterLostError(CurateError):
+    """The cluster went away in mid run. What was committed stays; exit code 3."""
+
+
 class IncompleteError(CurateError):
     """The run ended with quarantined shards: everything else is committed; exit code 3."""
 

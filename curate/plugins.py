@@ -50,6 +50,7 @@ class PluginFile:
         """
         if self.module in sys.modules:
             return
+        _loaded.append(self)
         module = types.ModuleType(self.module)
         module.__file__ = self.path
         sys.modules[self.module] = module
@@ -58,6 +59,7 @@ class PluginFile:
             self._define(vars(module))
         except Exception as error:  # noqa: BLE001 - a plug-in can raise anything
             del sys.modules[self.module]
+            _loaded.remove(self)
             if isinstance(error, ConfigError):
                 raise ConfigError(f"{self.path}: {error}") from None
             line = _line_in(error, self.path)
@@ -73,6 +75,9 @@ class PluginFile:
                     value.plugin_digest = self.digest
 
 
+_loaded: list[PluginFile] = []
+
+
 def open_sets() -> list[OpenSet[Any]]:
     """The sets that a plug-in can add to."""
     from curate.config.rules.base import RULES
@@ -80,6 +85,11 @@ def open_sets() -> list[OpenSet[Any]]:
     from curate.config.sources.base import SOURCES
 
     return [RULES, SCORERS, SOURCES]
+
+
+def loaded_files() -> list[PluginFile]:
+    """The plug-in files that this process has loaded, for those that work for it."""
+    return list(_loaded)
 
 
 def read_plugin(path: str) -> PluginFile:

@@ -7,17 +7,19 @@ ends here, in one line that says what to write instead.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from curate.clip.hub import why_not, why_not_url
 from curate.config.models import ModelSettings
 from curate.errors import UserError
 
@@ -52,12 +54,30 @@ class Source:
     companions: tuple[Path, ...] = ()
 
 
+Fetch = Callable[[], Source]
+
+
 def resolve(settings: ModelSettings) -> Source:
     """Find the weights, fetching them into the hub's cache when the settings name a hub.
 
     Raises:
         UserError: no such model, tag, folder or file; no weights; the hub cannot be reached.
     """
+    found = _find(settings)
+    return found() if callable(found) else found
+
+
+def check(settings: ModelSettings) -> None:
+    """Whether ``resolve`` can find the weights; nothing is fetched, a hub is asked once, for five seconds.
+
+    Raises:
+        UserError: as ``resolve``.
+    """
+    _find(settings)
+
+
+def _find(settings: ModelSettings) -> Source | Fetch:
+    """The weights that are there, or what fetches those that are not."""
     model, pretrained = settings.model, settings.pretrained
     if model == "demo":
         _no_tag(settings)
@@ -128,22 +148,27 @@ def _local(folder: Path, model: str) -> Source:
     return Source(f"local-dir:{folder}", Path(found), companions=(config, *sorted(tokenizer)))
 
 
-def _hub(repository: str) -> Source:
-    from open_clip.pretrained import download_pretrained_from_hf
-
+def _hub(repository: str) -> Source | Fetch:
     name = f"hf-hub:{repository}"
-    try:
-        cached = _cached(repository, CONFIG_FILE)
-        config = Path(cached or download_pretrained_from_hf(repository, CONFIG_FILE))
-        weights = _cached_weights(repository) or Path(download_pretrained_from_hf(repository))
-    except Exception as error:  # noqa: BLE001 - the hub's client has no closed set of errors
-        raise _unreachable(name, error) from None
-    return Source(name, weights, companions=(config,))
+    config, weights = _cached(repository, CONFIG_FILE), _cached_weights(repository)
+    if config and weights:
+        return Source(name, weights, companions=(Path(config),))
+    if why := why_not(repository, CONFIG_FILE):
+        raise _unreachable(name, why)
+
+    def fetch() -> Source:
+        from open_clip.pretrained import download_pretrained_from_hf
+
+        with _fetching(name):
+            there = Path(config or download_pretrained_from_hf(repository, CONFIG_FILE))
+            return Source(name, weights or Path(download_pretrained_from_hf(repository)), companions=(there,))
+
+    return fetch
 
 
-def _named(model: str, pretrained: str | None) -> Source:
+def _named(model: str, pretrained: str | None) -> Source | Fetch:
     import open_clip
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+    from open_clip.pretrained import get_pretrained_cfg
 
     name = model.replace("/", "-")
     if name not in open_clip.list_models():
@@ -163,20 +188,40 @@ def _named(model: str, pretrained: str | None) -> Source:
             f"embed.models: '{pretrained}' is neither a file nor a tag of '{model}'"
             f"{_nearest(pretrained, tags)}; tags: {', '.join(tags) or 'none'}"
         )
+
+    def source(weights: Path) -> Source:
+        wanted = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+        preprocess = {key: tag[key] for key in wanted if key in tag}
+        return Source(name, weights, str(weights), bool(tag.get("quick_gelu")), preprocess)
+
+    return _tagged(tag, f"{model} {pretrained}", source)
+
+
+def _tagged(tag: Mapping[str, Any], name: str, source: Callable[[Path], Source]) -> Source | Fetch:
+    """Weights that open_clip knows by a tag: in the hub's cache, or to be fetched."""
     repository, _, file = str(tag.get("hf_hub", "")).rpartition("/")
+    found = (_cached(repository, file) if file else _cached_weights(repository)) if repository else None
+    if found:
+        return source(Path(found))
+    if why := why_not(repository, file or _HUB_WEIGHTS[-1]) if repository else why_not_url(str(tag["url"])):
+        raise _unreachable(name, why)
+
+    def fetch() -> Source:
+        from open_clip.pretrained import download_pretrained
+
+        with _fetching(name):
+            return source(Path(download_pretrained(dict(tag))))
+
+    return fetch
+
+
+@contextlib.contextmanager
+def _fetching(name: str) -> Iterator[None]:
     try:
-        found = (_cached(repository, file) if file else _cached_weights(repository)) if repository else None
-        weights = Path(found or download_pretrained(tag))
+        yield
     except Exception as error:  # noqa: BLE001 - the hub's client has no closed set of errors
-        raise _unreachable(f"{model} {pretrained}", error) from None
-    wanted = ("mean", "std", "interpolation", "resize_mode", "fill_color")
-    return Source(
-        name,
-        weights,
-        str(weights),
-        quick_gelu=bool(tag.get("quick_gelu")),
-        preprocess={key: tag[key] for key in wanted if key in tag},
-    )
+        said = str(error).strip()
+        raise _unreachable(name, said.splitlines()[0][:200] if said else type(error).__name__) from None
 
 
 def _cached(repository: str, file: str) -> str | None:
@@ -191,10 +236,9 @@ def _cached_weights(repository: str) -> Path | None:
     return next((Path(found) for name in _HUB_WEIGHTS if (found := _cached(repository, name))), None)
 
 
-def _unreachable(name: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _unreachable(name: str, why: str) -> UserError:
     return UserError(
-        f"embed.models: the weights of '{name}' cannot be fetched ({reason}). Fetch them where there is a "
+        f"embed.models: the weights of '{name}' cannot be fetched ({why}). Fetch them where there is a "
         "network and give a local path: `model: local-dir:/folder` with open_clip_config.json and the "
         "weights, or `pretrained: /path/to/checkpoint` beside the architecture's name"
     )

@@ -15,8 +15,9 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from curate.config.loading import check, dump, preset_text
+from curate.config.loading import check, preset_text
 from curate.config.models import DownloadSettings
+from curate.config.secrets import public_dump
 from curate.dataset import layout
 from curate.dataset.layout import CONFIG
 from curate.dataset.workspace import Workspace, json_bytes
@@ -72,7 +73,7 @@ def run_demo(workspace: str, *, images: int, seed: int, workers: int | None, con
             facts["run"] = {"workers": workers}
         config = check(facts, source="demo preset")
         engine = Engine(space, config.run, console)
-        engine.run(build(config), config_text=dump(config))
+        engine.run(build(config), config_text=public_dump(config))
     print_key(console, read_key(space, config, world))
     _search(console, space, config.embed.models["demo"])
     report = Path(space.location(layout.report_page("curated"))).resolve()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.clip.model import Clip, load
-from curate.clip.sources import checkpoint_digest, resolve
+from curate.clip.sources import check, checkpoint_digest, resolve
 from curate.config.models import ModelSettings
 from curate.dataset import layout
 from curate.dataset.family import base_files
@@ -39,6 +39,15 @@ class EmbedStage(Stage):
         self.model = settings
         self.name = f"embed/{alias}"
         self.settings = settings.facts()
+
+    def preflight(self, workspace: Workspace) -> Iterator[str]:
+        """Whether the weights can be had, and a CUDA device where the settings insist on one."""
+        check(self.model)
+        if self.model.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                yield f"embed.models.{self.alias}.device: cuda, and this machine has no CUDA device; use auto"
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """The shards whose samples are known; with their tars where images are wanted."""

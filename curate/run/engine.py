@@ -20,17 +20,23 @@ from rich.markup import escape
 from curate import __version__
 from curate.config.models import RunSettings
 from curate.dataset import layout
+from curate.dataset.account import step_of
 from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.workspace import Workspace
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
+from curate.reasons import with_fix
 from curate.run.events import EventLog, utc_now
 from curate.run.plan import MISSING, Job, Plan, make_plan
-from curate.run.pool import Pool, SynchronousPool, start_pool
+from curate.run.pool import Pool, SynchronousPool, check_cluster, start_pool
 from curate.run.progress import StageProgress, counted, duration_text, rate_text
+from curate.run.reporting import Send, reporting
 from curate.run.stage import Outcome, Stage
 
 INPUTS_KEPT = 16
 """Inputs named in a record; its digest covers all."""
+
+WHY_NAMED = 5
+"""Reasons that are named when nothing is left."""
 
 WHY_SHOWN = 160
 """Letters of what changed that are shown on the terminal."""
@@ -63,6 +69,7 @@ class Engine:
             BudgetExceededError: too many units of a stage failed.
             IncompleteError: all stages ran, but some units are quarantined.
         """
+        self.preflight(stages)
         with self.workspace.lock():
             self.workspace.clear_temporaries()
             if config_text:
@@ -73,6 +80,7 @@ class Engine:
                 for number, stage in enumerate(stages):
                     self._check_verb(stages, number)
                     self._run_stage(stage, log)
+                    self._need_rows(stages, number)
                 log.emit("run_finished", quarantined=self.quarantined)
             except BaseException as error:
                 log.emit("run_stopped", error=f"{type(error).__name__}: {error}")
@@ -85,8 +93,24 @@ class Engine:
         if self.quarantined:
             raise IncompleteError(_quarantine_text(self.quarantined))
 
+    def preflight(self, stages: Sequence[Stage]) -> None:
+        """Check all that can be checked before the first stage works.
+
+        Raises:
+            UserError: something will stop the run; a line for each problem.
+        """
+        found = list(check_cluster(self.settings)) if any(not stage.inline for stage in stages) else []
+        for stage in stages:
+            try:
+                found += stage.preflight(self.workspace)
+            except UserError as error:
+                found.append(str(error))
+        if found:
+            raise UserError("\n".join(dict.fromkeys(found)))
+
     def preview(self, stages: Sequence[Stage]) -> None:
         """Say what a run would do now and why; stages behind one that has work are only named."""
+        self.preflight(stages)
         for number, stage in enumerate(stages):
             self._check_verb(stages, number)
             plan = make_plan(stage, self.workspace, RecordStore(self.workspace))
@@ -113,6 +137,30 @@ class Engine:
         for stage in group if len(group) > 1 else ():
             stage.check(self.workspace)
 
+    def _need_rows(self, stages: Sequence[Stage], number: int) -> None:
+        """Behind the last stage of a verb: that anything came out of it, for whatever comes next.
+
+        Raises:
+            UserError: rows went in, and none came out; with the reasons, and what helps.
+        """
+        verb = stages[number].verb
+        last = number + 1 == len(stages)
+        if not last and stages[number + 1].verb == verb:
+            return
+        if last and verb == "filter":
+            return  # an experiment that keeps nothing is an answer, too
+        steps = [step_of(self.workspace, stage.name) for stage in stages if stage.verb == verb]
+        counted_in = [step for step in steps if step is not None and step.rows_in]
+        if not counted_in or any(step.rows_out for step in counted_in):
+            return
+        step = counted_in[-1]
+        why = [with_fix(verb, reason, rows) for reason, rows in list(step.drops.items())[:WHY_NAMED]]
+        raise UserError(
+            "\n  ".join(
+                [f"{step.stage}: none of {counted(step.rows_in, 'row')} is left, so the run stops here", *why]
+            )
+        )
+
     def _run_stage(self, stage: Stage, log: EventLog) -> None:
         store = RecordStore(self.workspace)
         plan = self._plan(stage, store, log)
@@ -126,6 +174,7 @@ class Engine:
         plan = self._with_partners(stage, plan, store, log)
         with StageProgress(self.console, stage.name, total, plan.done) as progress:
             failed = self._do(stage, plan, store, log, progress)
+        self._need_records(stage, plan, store)
         stage.finish(self.workspace)
         if failed:
             self.quarantined[stage.name] = failed
@@ -141,6 +190,18 @@ class Engine:
             f"[green]✓[/] {stage.name:<22} {counted(len(plan.jobs), 'unit')}{before}, {progress.account()} "
             f"in {duration_text(seconds)}, {rate_text(progress.rows / max(seconds, 1e-9))}{note}"
         )
+
+    def _need_records(self, stage: Stage, plan: Plan, store: RecordStore) -> None:
+        """Raises DataError when the store does not list the records that were written a moment ago.
+
+        Whatever comes next would take the shards that are listed for all there are.
+        """
+        lacking = {job.unit.name for job in plan.jobs} - store.units(stage.name)
+        if lacking:
+            raise DataError(
+                f"{self.workspace.url}: the store does not list records that were just written, of "
+                f"{counted(len(lacking), 'unit')} of {stage.name} (such as {min(lacking)}); run again"
+            )
 
     def _say(self, text: str) -> None:
         """One line, however narrow the terminal is."""
@@ -201,9 +262,9 @@ class Engine:
         """Do the jobs of a plan with retries; returns how many ended in quarantine."""
         allowed = math.floor(self.settings.error_budget * (plan.done + len(plan.jobs)))
         failed = 0
-        for job, record, error in self._attempts(stage, plan.jobs, log):
+        for job, record, error in self._attempts(stage, plan.jobs, log, progress.hear):
             if error is None:
-                progress.advance(record.rows_in, record.rows_out, record.drops)
+                progress.advance(job.unit.name, record.rows_in, record.rows_out, record.drops)
                 log.emit(
                     "unit_done",
                     stage=stage.name,
@@ -215,7 +276,7 @@ class Engine:
                 )
                 continue
             failed += 1
-            progress.fail()
+            progress.fail(job.unit.name)
             with contextlib.suppress(OSError):  # the disk may be what failed
                 store.write(_failure(stage, job, error))
             log.emit("unit_quarantined", stage=stage.name, unit=job.unit.name, error=_words(error))
@@ -230,14 +291,14 @@ class Engine:
         return failed
 
     def _attempts(
-        self, stage: Stage, jobs: list[Job], log: EventLog
+        self, stage: Stage, jobs: list[Job], log: EventLog, hear: Send
     ) -> Iterator[tuple[Job, Record, BaseException | None]]:
         """Every job once, after as many tries as it took."""
         pool = SynchronousPool() if stage.inline else self._shared_pool()
         left = jobs
         for attempt in range(self.settings.retries + 1):
             again: list[Job] = []
-            for job, record, error in pool.run(run_unit, (stage, self.workspace), left, stage.gpu):
+            for job, record, error in pool.run(run_unit, (stage, self.workspace), left, stage.gpu, hear):
                 if isinstance(error, UserError) and not isinstance(error, DataError):
                     raise error
                 if error is None or attempt == self.settings.retries:
@@ -255,11 +316,22 @@ class Engine:
         return self._pool
 
 
-def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
+def run_unit(stage: Stage, workspace: Workspace, job: Job, send: Send | None = None) -> Record:
     """Do one unit, with its partners' if there are any, and commit each.
 
-    Runs in a worker; also what a debugger would call. Returns the record of the stage's own unit.
+    Runs in a worker; also what a debugger would call.
+
+    Args:
+        send: takes the reports of the unit while it runs.
+
+    Returns:
+        The record of the stage's own unit.
     """
+    with reporting(stage.name, job.unit.name, send):
+        return _run_unit(stage, workspace, job)
+
+
+def _run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
     if not job.partners:
         started = time.perf_counter()
         return _commit(stage, workspace, job, stage.run(workspace, job.unit), started)
@@ -270,7 +342,7 @@ def run_unit(stage: Stage, workspace: Workspace, job: Job) -> Record:
     except Exception as error:  # whoever's fault it was, it comes out when each runs alone
         if isinstance(error, UserError) and not isinstance(error, DataError):
             raise
-        return run_unit(stage, workspace, replace(job, partners=()))
+        return _run_unit(stage, workspace, replace(job, partners=()))
     records = []
     for (member, its_job), outcome in zip(parts, outcomes, strict=True):
         records.append(_commit(member, workspace, its_job, outcome, started))

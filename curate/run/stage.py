@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from curate.dataset.workspace import FileRef, Workspace
+from curate.verbs import verb_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Stage(ABC):
     @property
     def verb(self) -> str:
         """What a user calls it, on the command line and after ``--redo``."""
-        return self.name.partition("/")[0]
+        return verb_of(self.name)
 
     def check(self, workspace: Workspace) -> None:
         """Raise what a user has to mend, as far as it can be told now, without doing anything.
@@ -81,6 +82,17 @@ class Stage(ABC):
             UserError: this stage cannot run.
         """
         return
+
+    def preflight(self, workspace: Workspace) -> Iterable[str]:
+        """What will stop this stage, as far as it can be told before any stage of the run has worked.
+
+        Called for all stages of a run, in the driver. Sources and weights are asked for, once and not for
+        long; nothing is fetched. What only the stages before can tell is for ``check``.
+
+        Returns:
+            One line for each problem: the key, and the fix. A ``UserError`` that is raised is one as well.
+        """
+        return ()
 
     @abstractmethod
     def units(self, workspace: Workspace) -> Iterable[Unit]:
