@@ -18,6 +18,7 @@ from curate import __version__
 from curate.dataset import layout
 from curate.errors import (
     BudgetExceededError,
+    ClusterLostError,
     CurateError,
     IncompleteError,
     UserError,
@@ -25,6 +26,7 @@ from curate.errors import (
     reaching,
     storage_text,
 )
+from curate.run.logs import LEVELS, set_level
 from curate.startup import end_without_collecting, leave_pandas_out, starting
 from curate.verbs import VERBS
 
@@ -46,7 +48,7 @@ stopped. Every row that was dropped has a reason.
 
 Start with [bold]curate demo[/] (offline, minutes) or [bold]curate init my.yaml[/].
 
-Exit codes: 0 done, 1 not found, 2 something for you to mend (one line says what), 3 stopped or
+Exit codes: 0 done, 1 not found or damaged, 2 something for you to fix (one line says what), 3 stopped or
 incomplete because too much failed, 130 interrupted. What was committed is kept in every case.""",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Presets, keys, and what is really in force.")
@@ -319,6 +321,39 @@ def status(
 
 
 @app.command()
+def verify(
+    workspace: AtOption = "./work",
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its digest.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="VERB", help="Only what this verb has made, e.g. download."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Is all that was committed still there, and still what it was?
+
+    Compares every file with its commit record: that it is there and its size; with [bold]--deep[/] also its
+    bytes, which finds what a disk or a copy has changed without changing a size. Exit code 1 if anything is
+    damaged; a rerun makes it again.
+    """
+    from curate.inspect.verify import verify as verify_files
+    from curate.inspect.verify_text import print_verified, watched
+
+    for name in only or ():
+        if name not in VERBS:
+            raise UserError(f"--only {name}: no such verb (verbs: {', '.join(VERBS)})")
+    space = _workspace(workspace)
+    with watched(err) as tell, reaching(f"workspace {workspace}"):
+        found = verify_files(space, deep, only or (), tell)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        print_verified(out, space, found, deep)
+    if found.damages:
+        raise typer.Exit(1)
+
+
+@app.command()
 def explain(
     uid: Annotated[str, typer.Argument(help="32 hex digits: md5(text + url).")],
     workspace: AtOption = "./work",
@@ -535,7 +570,18 @@ def _first(what: str, name: str | None, names: list[str]) -> str:
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    log_level: Annotated[
+        str,
+        typer.Option(
+            help="What libraries may say: debug, info, warning or error.",
+            envvar="CURATE_LOG_LEVEL",
+            show_envvar=False,
+        ),
+    ] = "error",
 ) -> None:
+    if log_level not in LEVELS:
+        raise UserError(f"--log-level {log_level}: one of {', '.join(LEVELS)}")
+    set_level(log_level)
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -553,7 +599,7 @@ def main(args: list[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     try:
         app(args, standalone_mode=True)
-    except (BudgetExceededError, IncompleteError) as error:
+    except (BudgetExceededError, ClusterLostError, IncompleteError) as error:
         _fail(str(error), 3)
     except CurateError as error:
         _fail(str(error), 2)

@@ -153,6 +153,23 @@ class Workspace:
                 raise self._missing(path) from None
             yield found
 
+    @contextlib.contextmanager
+    def verified(self, ref: FileRef) -> Iterator[Path]:
+        """A local path to a committed file, after its bytes were compared with the record.
+
+        For whoever copies bytes without looking at them: about a second a gigabyte.
+
+        Raises:
+            DataError: it is not there, or not what was committed.
+        """
+        with self.local(ref.path) as path:
+            if ref_of(path, ref.path) != ref:
+                raise DataError(
+                    f"{self.url}/{ref.path}: other bytes than were committed; remove it, and run the stage "
+                    "that makes it again (`curate verify --deep` finds all such files)"
+                )
+            yield path
+
     def scratch(self) -> AbstractContextManager[Path]:
         """An empty local folder for what a process spills, removed afterwards.
 
@@ -210,11 +227,16 @@ def json_bytes(value: Any) -> bytes:
 
 def ref_of(local: Path, path: str) -> FileRef:
     """The FileRef of a local file that is about to be committed as ``path``."""
-    hasher = _hasher()
     with local.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            hasher.update(block)
-    return FileRef(path, local.stat().st_size, hasher.hexdigest())
+        return FileRef(path, local.stat().st_size, digest_of(stream))
+
+
+def digest_of(stream: IO[bytes]) -> str:
+    """128-bit digest of what is left of a stream, as records have it."""
+    hasher = _hasher()
+    while block := stream.read(1 << 20):
+        hasher.update(block)
+    return hasher.hexdigest()
 
 
 def _hasher(data: bytes = b"") -> hashlib.blake2b:

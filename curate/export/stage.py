@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -87,7 +87,8 @@ class ExportStage(Stage):
         if self.tars:
             with workspace.writing(tar) as temporary:
                 with temporary.open("wb") as stream, TarWriter(stream) as writer:
-                    tables = [self._write_piece(workspace, piece, writer) for piece in pieces]
+                    committed = {ref.path: ref for ref in unit.inputs}
+                    tables = [self._write_piece(workspace, piece, writer, committed) for piece in pieces]
                 outputs.append(ref_of(temporary, tar))
         else:
             tables = [self._read_piece(workspace, piece) for piece in pieces]
@@ -165,7 +166,9 @@ class ExportStage(Stage):
         selection = Selection(workspace, self.experiment).read(piece.shard)
         return selected(samples, selection, piece.start, piece.stop)
 
-    def _write_piece(self, workspace: Workspace, piece: Piece, writer: TarWriter) -> pa.Table:
+    def _write_piece(
+        self, workspace: Workspace, piece: Piece, writer: TarWriter, committed: Mapping[str, FileRef]
+    ) -> pa.Table:
         """Append the samples of a piece to a tar; returns the rows that had an image."""
         table = self._read_piece(workspace, piece)
         uids = table["uid"].to_pylist()
@@ -173,7 +176,7 @@ class ExportStage(Stage):
         path = layout.image_tar(piece.shard)
         kept: list[int] = []
         i = 0
-        with workspace.open(path) as stream:
+        with workspace.verified(committed[path]) as local, local.open("rb") as stream:
             found = images_of(stream, list(dict.fromkeys(uids)), f"{workspace.url}/{path}")
             for uid, suffix, image in found:
                 while uids[i] != uid:
