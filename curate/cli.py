@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from curate import __version__
@@ -25,6 +24,7 @@ from curate.errors import (
     reaching,
     storage_text,
 )
+from curate.inspect.terminal import SafeConsole, json_text, printable
 from curate.startup import end_without_collecting, leave_pandas_out, starting
 
 # What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
@@ -52,8 +52,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Presets, keys, and what is 
 app.add_typer(config_app, name="config")
 
 # Captions and file names are shown as they are: `:dog:` is no picture of a dog.
-out = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+out = SafeConsole(emoji=False)
+err = SafeConsole(stderr=True, emoji=False)
 
 ConfigArg = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a preset (`curate config presets`).")
@@ -355,7 +355,7 @@ def status(
     space = _workspace(workspace)
     statuses = read_status(space)
     if as_json:
-        typer.echo(json.dumps([asdict(s) for s in statuses], indent=1, ensure_ascii=False))
+        typer.echo(json_text([asdict(s) for s in statuses]))
     else:
         print_status(out, space, statuses, reasons)
 
@@ -373,7 +373,7 @@ def explain(
     space = _workspace(workspace)
     trail = trail_of(space, _config_of(space), uid)
     if as_json:
-        typer.echo(json.dumps(trail, indent=1, ensure_ascii=False, default=str))
+        typer.echo(json_text(trail))
     else:
         print_trail(out, trail)
     if trail["candidate"] is None:
@@ -406,7 +406,7 @@ def diff(
     drawn = 24 if examples is None and html is not None else printed
     found = difference(space, _config_of(space), a, b, drawn)
     if as_json:
-        typer.echo(json.dumps(found.facts(), indent=1, ensure_ascii=False, default=str))
+        typer.echo(json_text(found.facts()))
     else:
         print_diff(out, found, printed)
     if html is not None:
@@ -467,7 +467,7 @@ def search(
         else:
             hits = searcher.by_uid(str(uid), k, modality)
     if as_json:
-        typer.echo(json.dumps([asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
+        typer.echo(json_text([asdict(hit) for hit in hits]))
     else:
         print_hits(out, hits)
 
@@ -606,7 +606,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _fail(text: str, code: int) -> Any:
-    for line in text.splitlines():
+    for line in printable(text).rstrip("\n").split("\n"):
         if line.startswith(" "):  # goes with the line before
             err.print(escape(line), highlight=False, soft_wrap=True)
             continue
