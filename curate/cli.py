@@ -441,7 +441,9 @@ def query(
 def search(
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for pictures like this file.")] = None,
-    uid: Annotated[str | None, typer.Option(help="Look for neighbours of this sample.")] = None,
+    uid: Annotated[
+        str | None, typer.Option(help="Look for neighbours of this sample; the first digits will do.")
+    ] = None,
     workspace: AtOption = "./work",
     experiment: Annotated[str | None, typer.Option(help="Whose selection. Default: the first.")] = None,
     model: Annotated[str | None, typer.Option(help="Alias of the model. Default: the first.")] = None,
@@ -466,6 +468,9 @@ def search(
             hits = searcher.by_image(image, k, modality)
         else:
             hits = searcher.by_uid(str(uid), k, modality)
+        caveat = searcher.caveat("image" if text is None else "text", modality)
+    if caveat is not None:
+        err.print(f"[yellow]![/] {escape(caveat)}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json_text([asdict(hit) for hit in hits]))
     else:

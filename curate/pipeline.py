@@ -135,7 +135,7 @@ def _index(config: PipelineConfig) -> Iterator[Stage]:
     models = _models(config) if config.index.models is None else config.index.models
     for experiment in _chosen(config, config.index.experiments):
         for alias in models:
-            yield IndexStage(experiment, alias, config.index)
+            yield IndexStage(experiment, alias, config.index, config.embed.models[alias])
 
 
 def _export(config: PipelineConfig) -> Iterator[Stage]:
