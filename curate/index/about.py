@@ -8,7 +8,7 @@ from typing import Any
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
-from curate.index.build import RECALL_AT, Built, most_lists
+from curate.index.build import RECALL_AT, Built
 from curate.index.queries import KINDS, Queries, QueryKind
 
 FORMAT = 2
@@ -29,21 +29,17 @@ def index_facts(
         size: of its file, bytes.
     """
     rows = built.index.ntotal
-    nprobe = None
-    if built.lists is not None:
-        nprobe = {kind: most_lists(built.lists) for kind in KINDS}
-        nprobe |= {kind: m.nprobe for kind, m in built.measured.items() if m.nprobe is not None}
     if queries:
         recall = {
-            kind: _recall(found.recall, target, len(queries[kind].vectors), queries[kind].source)
-            for kind, found in built.measured.items()
+            kind: _recall(found, target, len(queries[kind].vectors), queries[kind].source)
+            for kind, found in built.recall.items()
         }
     else:
         recall = {kind: _recall(1.0, target, 0, EXACT) for kind in KINDS}
     return {
         "type": factory,
         "lists": built.lists,
-        "nprobe": nprobe,
+        "nprobe": None if built.nprobe is None else dict(built.nprobe),
         "recall": recall,
         "bytes": size,
         "bytes_per_vector": round(size / rows, 1) if rows else None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.clip.vectors import Vectors
 from curate.errors import UserError
-from curate.index.queries import QueryKind
+from curate.index.queries import KINDS, QueryKind
 from curate.index.recall import Exact, Rows
 
 RECALL_AT = 10
@@ -25,32 +25,22 @@ OPQ_POINTS = 32_768
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured with one kind of queries.
-
-    Attributes:
-        nprobe: lists that such a query should visit, None for an index without lists.
-        recall: share of the ten best answers that it finds so.
-    """
-
-    nprobe: int | None
-    recall: float
-
-
-@dataclass(frozen=True)
 class Built:
     """An index and what was measured on it.
 
     Attributes:
         index: a faiss index, rows in the order they were added. Its own ``nprobe``, which holds for whoever
-            opens the file without ``index.json``, is that of the hardest kind of queries.
+            opens the file without ``index.json``, is the largest of ``nprobe``.
         lists: how many it has, None for an index without lists.
-        measured: of every kind of queries that there were.
+        nprobe: lists that each kind of queries should visit, None for an index without lists; of a kind that
+            was not measured as many as may be.
+        recall: of every kind of queries that there were, the share of the ten best answers that it finds so.
     """
 
     index: Any
     lists: int | None
-    measured: Mapping[QueryKind, Measured]
+    nprobe: Mapping[QueryKind, int] | None
+    recall: Mapping[QueryKind, float]
 
 
 def faiss_module() -> Any:
@@ -121,28 +111,25 @@ def build(
         report(index.ntotal)
     lists = lists_of(index)
     if lists is None:
-        return Built(index, None, {kind: Measured(None, _recall(index, e)) for kind, e in asked.items()})
-    measured = {kind: _tuned(index, lists, exact, target) for kind, exact in asked.items()}
-    lists.nprobe = max((m.nprobe or 1 for m in measured.values()), default=most_lists(lists.nlist))
-    return Built(index, int(lists.nlist), measured)
+        return Built(index, None, None, {kind: _recall(index, exact) for kind, exact in asked.items()})
+    tuned = {kind: _tuned(index, lists, exact, target) for kind, exact in asked.items()}
+    nprobe = dict.fromkeys(KINDS, min(lists.nlist, MAX_NPROBE)) | {kind: n for kind, (n, _) in tuned.items()}
+    lists.nprobe = max(nprobe.values())
+    return Built(index, int(lists.nlist), nprobe, {kind: recall for kind, (_, recall) in tuned.items()})
 
 
-def most_lists(lists: int) -> int:
-    """How many of its lists a query visits at most."""
-    return min(lists, MAX_NPROBE)
-
-
-def _tuned(index: Any, lists: Any, exact: Exact, target: float) -> Measured:
-    """The fewest lists with the wanted recall; of those that all miss it, with nearly the best."""
+def _tuned(index: Any, lists: Any, exact: Exact, target: float) -> tuple[int, float]:
+    """The fewest lists with the wanted recall, or of those that all miss it with nearly the best, and what
+    they have."""
     measured: dict[int, float] = {}
-    for nprobe in _numbers(most_lists(lists.nlist)):
+    for nprobe in _numbers(min(lists.nlist, MAX_NPROBE)):
         lists.nprobe = nprobe
         measured[nprobe] = _recall(index, exact)
         if measured[nprobe] >= target:
-            return Measured(nprobe, measured[nprobe])
+            return nprobe, measured[nprobe]
     enough = max(measured.values()) - RECALL_SLACK
     nprobe = min(n for n, recall in measured.items() if recall >= enough)
-    return Measured(nprobe, measured[nprobe])
+    return nprobe, measured[nprobe]
 
 
 def _numbers(most: int) -> Iterator[int]:

@@ -135,8 +135,9 @@ class IndexStage(Stage):
             for said in filter(None, (caveat(about, modality, kind) for kind in KINDS)):
                 log.warning("%s, %s.index: %s", self.name, modality, said)
         outputs.append(workspace.write_json(self._path("index.json"), about))
+        stats = {"indices": indices, "not_measured": missing}
         total = plan.rows + sum(plan.left_out.values())
-        return Outcome(tuple(outputs), total, plan.rows, dict(plan.left_out), {"indices": indices})
+        return Outcome(tuple(outputs), total, plan.rows, dict(plan.left_out), stats)
 
     def _modalities(self, there: Sequence[str]) -> list[str]:
         """Those that are asked for, as far as the model has embedded them."""

@@ -2,7 +2,8 @@
 """What queries by text find in an index whose lists were chosen for queries by image, and for both.
 
 Makes images around text vectors that are given (``tests/unit/index/index_pool.py`` says how), builds the
-index that curate chooses for them, and asks it with texts that it was not tuned with. Exact answers by brute force.
+index that curate chooses for them, and asks it with texts that it was not tuned with. Exact answers by brute
+force.
 
     python scripts/bench/recall.py --texts detic_text/*.npy --images img_emb_0.npy [--count 20000]
 
@@ -53,12 +54,11 @@ def main() -> None:
         0.95,
     )
     found = {"type": factory, "lists": built.lists}
-    for kind, measured in built.measured.items():
-        if built.lists is not None:
-            lists_of(built.index).nprobe = measured.nprobe
+    for kind, nprobe in (built.nprobe or {}).items():
+        lists_of(built.index).nprobe = nprobe
         recall = exact_recall(search(built.index, others, 10)[1], others, made.images)
-        found[kind] = {"nprobe": measured.nprobe, "recall": measured.recall, "recall_of_other_texts": recall}
-        print(f"lists for {kind} queries: {measured}; other texts find {recall:.3f}")
+        found[kind] = {"nprobe": nprobe, "recall": built.recall[kind], "recall_of_other_texts": recall}
+        print(f"{nprobe} lists give {kind} queries {built.recall[kind]:.3f}, and other texts {recall:.3f}")
     print(json.dumps(found))
 
 

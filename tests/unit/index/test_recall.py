@@ -19,7 +19,7 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.index import recall, stage
-from curate.index.build import build, lists_of, new_index, search
+from curate.index.build import Built, build, lists_of, new_index, search
 from curate.index.prompts import prompts
 from curate.index.recall import Exact
 from curate.index.search import Searcher
@@ -71,49 +71,43 @@ def test_lists_for_image_queries_are_too_few_for_texts(space_of_clip: Cloud) -> 
     def asked() -> dict[Any, Exact]:
         return {"image": Exact(images[rows], rows), "text": Exact(tuned, none(tuned))}
 
-    def with_images_only(nprobe: int | None) -> float:
+    def with_lists(nprobe: int) -> float:
         lists_of(built.index).nprobe = nprobe
         return exact_recall(search(built.index, others, 10)[1], others, images)
 
     factory = f"IVF{LISTS},Flat"
     index = new_index(factory, images.shape[1])
     built = build(index, factory, training, [(0, images[:900]), (900, images[900:])], asked(), 0.95)
-    by_image, by_text = built.measured["image"], built.measured["text"]
-    assert min(by_image.recall, by_text.recall) >= 0.95
-    assert with_images_only(by_image.nprobe) < 0.75, "what image queries need misses a quarter"
-    assert with_images_only(by_text.nprobe) > 0.93
-    assert (by_text.nprobe or 0) > 2 * (by_image.nprobe or 0)
-    lists_of(index).nprobe = by_image.nprobe
+    assert built.nprobe is not None
+    assert min(built.recall["image"], built.recall["text"]) >= 0.95
+    assert with_lists(built.nprobe["image"]) < 0.75, "what image queries need misses a quarter"
+    assert with_lists(built.nprobe["text"]) > 0.93
+    assert built.nprobe["text"] > 2 * built.nprobe["image"]
+    lists_of(index).nprobe = built.nprobe["image"]
     found = search(index, images[rows], 11)[1]
-    assert exact_recall(found, images[rows], images, rows) == pytest.approx(by_image.recall, abs=1e-3)
+    assert exact_recall(found, images[rows], images, rows) == pytest.approx(built.recall["image"], abs=1e-3)
     again = build(new_index(factory, images.shape[1]), factory, training, [(0, images)], asked(), 0.95)
-    assert again.measured == built.measured
+    assert (again.nprobe, again.recall) == (built.nprobe, built.recall)
 
 
 def test_the_target_is_met_with_all_lists_if_need_be() -> None:
     rng = np.random.default_rng(0)
     vectors = unit(rng.standard_normal((500, 16)))
     queries = unit(rng.standard_normal((50, 16)))
-    built = build(
-        new_index("IVF24,Flat", 16),
-        "IVF24,Flat",
-        vectors,
-        [(0, vectors)],
-        {"text": Exact(queries, none(queries))},
-        1.0,
-    )
-    assert built.lists == 24
-    assert built.measured["text"].recall == 1.0
-    few = build(
-        new_index("IVF24,Flat", 16),
-        "IVF24,Flat",
-        vectors,
-        [(0, vectors)],
-        {"text": Exact(queries, none(queries))},
-        0.6,
-    )
-    assert 0.6 <= few.measured["text"].recall < 1
-    assert (few.measured["text"].nprobe or 0) < (built.measured["text"].nprobe or 0)
+
+    def built(target: float) -> Built:
+        exact = {"text": Exact(queries, none(queries))}
+        return build(new_index("IVF24,Flat", 16), "IVF24,Flat", vectors, [(0, vectors)], exact, target)
+
+    whole, some = built(1.0), built(0.6)
+    assert whole.lists == 24
+    assert whole.recall == {"text": 1.0}
+    assert 0.6 <= some.recall["text"] < 1
+    assert whole.nprobe is not None
+    assert some.nprobe is not None
+    assert some.nprobe["text"] < whole.nprobe["text"]
+    assert whole.nprobe["image"] == 24, "not measured: all lists"
+    assert lists_of(some.index).nprobe == 24, "for whoever does not know what asks"
 
 
 @given(st.data())
