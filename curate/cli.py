@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from curate import __version__
@@ -28,6 +27,7 @@ from curate.errors import (
 )
 from curate.run.logs import LEVELS, set_level
 from curate.startup import end_without_collecting, leave_pandas_out, starting
+from curate.terminal import SafeConsole, json_text, printable
 from curate.verbs import VERBS
 
 # What a command needs is imported when it runs: `--help` needs neither settings nor Arrow.
@@ -55,8 +55,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Presets, keys, and what is 
 app.add_typer(config_app, name="config")
 
 # Captions and file names are shown as they are: `:dog:` is no picture of a dog.
-out = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+out = SafeConsole(emoji=False)
+err = SafeConsole(stderr=True, emoji=False)
 
 ConfigArg = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a preset (`curate config presets`).")
@@ -315,7 +315,7 @@ def status(
     space = _workspace(workspace)
     statuses = read_status(space)
     if as_json:
-        typer.echo(json.dumps([asdict(s) for s in statuses], indent=1, ensure_ascii=False))
+        typer.echo(json_text([asdict(s) for s in statuses]))
     else:
         print_status(out, space, statuses, reasons)
 
@@ -366,7 +366,7 @@ def explain(
     space = _workspace(workspace)
     trail = trail_of(space, _config_of(space), uid)
     if as_json:
-        typer.echo(json.dumps(trail, indent=1, ensure_ascii=False, default=str))
+        typer.echo(json_text(trail))
     else:
         print_trail(out, trail)
     if trail["candidate"] is None:
@@ -399,7 +399,7 @@ def diff(
     drawn = 24 if examples is None and html is not None else printed
     found = difference(space, _config_of(space), a, b, drawn)
     if as_json:
-        typer.echo(json.dumps(found.facts(), indent=1, ensure_ascii=False, default=str))
+        typer.echo(json_text(found.facts()))
     else:
         print_diff(out, found, printed)
     if html is not None:
@@ -434,7 +434,9 @@ def query(
 def search(
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for pictures like this file.")] = None,
-    uid: Annotated[str | None, typer.Option(help="Look for neighbours of this sample.")] = None,
+    uid: Annotated[
+        str | None, typer.Option(help="Look for neighbours of this sample; the first digits will do.")
+    ] = None,
     workspace: AtOption = "./work",
     experiment: Annotated[str | None, typer.Option(help="Whose selection. Default: the first.")] = None,
     model: Annotated[str | None, typer.Option(help="Alias of the model. Default: the first.")] = None,
@@ -459,8 +461,11 @@ def search(
             hits = searcher.by_image(image, k, modality)
         else:
             hits = searcher.by_uid(str(uid), k, modality)
+        caveat = searcher.caveat("image" if text is None else "text", modality)
+    if caveat is not None:
+        err.print(f"[yellow]![/] {escape(caveat)}", highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps([asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
+        typer.echo(json_text([asdict(hit) for hit in hits]))
     else:
         print_hits(out, hits)
 
@@ -610,7 +615,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _fail(text: str, code: int) -> Any:
-    for line in text.splitlines():
+    for line in printable(text).rstrip("\n").split("\n"):
         if line.startswith(" "):  # goes with the line before
             err.print(escape(line), highlight=False, soft_wrap=True)
             continue

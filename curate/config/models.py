@@ -218,7 +218,19 @@ class IndexSettings(Settings):
     train_points: int = Field(
         200_000, ge=1, description="At most so many vectors train the index, spread over all shards."
     )
-    seed: int = Field(0, description="Of the sample the index is trained on.")
+    seed: int = Field(0, description="Of the samples the index is trained and measured with.")
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Share of the true ten nearest that queries by text, and those by image, should find: "
+        "each kind visits as few lists of the index as that takes.",
+    )
+    queries: str = Field(
+        "auto",
+        description="Texts to measure that with. `auto`: captions of the selection; where none are embedded, "
+        "`prompts`: a list that comes with curate, encoded by the model. Or a file with a text on each line.",
+    )
 
 
 class ExportSettings(Settings):

@@ -15,7 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.errors import UserError
+
 _HEX = re.compile(r"[0-9a-f]{32}")
+_PREFIX = re.compile(r"[0-9a-f]{1,32}")
 SUBSET_DTYPE = np.dtype("u8,u8")
 """DataComp's subset file: the two 64-bit halves of each uid, sorted."""
 HALVES = pa.binary(SUBSET_DTYPE.itemsize)
@@ -43,6 +46,40 @@ def lower_bound(shard: int, shards: int) -> str:
         return "g"  # sorts after every hex digit
     first = -((-shard << 64) // shards)
     return f"{first:016x}{0:016x}"
+
+
+def complete_uid(
+    prefix: str, shards: int, uids_of: Callable[[int], pa.Array | pa.ChunkedArray | None], place: str
+) -> str:
+    """The one uid that begins with these digits; a whole uid is itself, whether it is there or not.
+
+    Args:
+        prefix: 1 to 32 lower-case hex digits.
+        shards: how many there are.
+        uids_of: number of a shard → its uids, None when it has none; only shards where such uids can be are
+            asked for, and none after a second uid is found.
+        place: what asks, for messages.
+
+    Raises:
+        UserError: not digits of a uid, or those of no uid, or of several.
+    """
+    if is_uid(prefix):
+        return prefix
+    if _PREFIX.fullmatch(prefix) is None:
+        raise UserError(
+            f"{place}: '{prefix}' is not a uid (32 hex digits, lower case) nor the beginning of one"
+        )
+    found: set[str] = set()
+    for shard in range(shard_of(prefix.ljust(32, "0"), shards), shard_of(prefix.ljust(32, "f"), shards) + 1):
+        uids = uids_of(shard)
+        if uids is not None:
+            found.update(uids.filter(pc.starts_with(uids, prefix)).slice(0, 2).to_pylist())
+        if len(found) > 1:
+            some = " and ".join(sorted(found)[:2])
+            raise UserError(f"{place}: several uids begin with '{prefix}': {some}; give more digits")
+    if not found:
+        raise UserError(f"{place}: no uid begins with '{prefix}'")
+    return found.pop()
 
 
 def halves(uids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.void]:

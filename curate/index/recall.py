@@ -9,6 +9,8 @@ from curate.clip.vectors import Vectors
 
 Rows = npt.NDArray[np.int64]
 
+CHUNK = 8192
+"""Vectors compared at once."""
 KEPT = 64
 """Exact neighbours kept per query: ten, and room for equals of the tenth."""
 EQUAL = 1e-6
@@ -16,7 +18,7 @@ EQUAL = 1e-6
 
 
 class Exact:
-    """The best rows of every query so far.
+    """The best rows of every query so far. Memory: 25 bytes * queries * ``CHUNK``, 100 MB for 512 queries.
 
     Args:
         queries: unit vectors, float32 (q, dim).
@@ -31,17 +33,21 @@ class Exact:
 
     def add(self, first: int, vectors: Vectors) -> None:
         """Take in the rows ``first, first + 1, …``, float32 (n, dim)."""
+        for start in range(0, len(vectors), CHUNK):
+            self._add(first + start, vectors[start : start + CHUNK])
+
+    def _add(self, first: int, vectors: Vectors) -> None:
         scores = self.queries @ vectors.T
         own = self.own - first
         inside = np.flatnonzero((own >= 0) & (own < len(vectors)))
         scores[inside, own[inside]] = -np.inf
         rows = np.broadcast_to(np.arange(first, first + len(vectors)), scores.shape)
-        self.scores = np.concatenate([self.scores, scores], axis=1)
-        self.rows = np.concatenate([self.rows, rows], axis=1)
-        keep = min(KEPT, self.scores.shape[1])
-        best = np.argpartition(-self.scores, keep - 1, axis=1)[:, :keep]
-        self.scores = np.take_along_axis(self.scores, best, axis=1)
-        self.rows = np.take_along_axis(self.rows, best, axis=1)
+        scores = np.concatenate([self.scores, scores], axis=1)
+        rows = np.concatenate([self.rows, rows], axis=1)
+        keep = min(KEPT, scores.shape[1])
+        best = np.argpartition(-scores, keep - 1, axis=1)[:, :keep]
+        self.scores = np.take_along_axis(scores, best, axis=1)
+        self.rows = np.take_along_axis(rows, best, axis=1)
 
     def recall(self, found: Rows, k: int) -> float:
         """Share of the k best answers that ``found`` (q, >= k + 1) has among its first k.

@@ -130,7 +130,7 @@ def sample_rows(plan: Plan, queries: int, training: int, seed: int) -> tuple[Row
 def blocks(
     workspace: Workspace, selection: Selection, alias: str, modality: str, plan: Plan, dim: int
 ) -> Iterator[tuple[int, Vectors]]:
-    """(first row, float32 (n, dim)) of all vectors of an index, in its row order."""
+    """(first row, unit vectors float32 (n, dim)) of all vectors of an index, in its row order."""
     for i, shard in enumerate(plan.shards):
         if plan.first[i] == plan.first[i + 1]:
             continue
@@ -138,13 +138,13 @@ def blocks(
         with open_vectors(workspace, layout.embedding(alias, modality, shard), dim=dim) as vectors:
             for start in range(0, len(rows), BLOCK):
                 part = vectors[rows[start : start + BLOCK]].astype(np.float32)
-                yield int(plan.first[i]) + start, _finite(part, workspace, alias, shard)
+                yield int(plan.first[i]) + start, _unit(part, workspace, alias, shard)
 
 
 def gather(
     workspace: Workspace, selection: Selection, alias: str, modality: str, plan: Plan, dim: int, wanted: Rows
 ) -> Vectors:
-    """The vectors of sorted rows of the index, float32 (n, dim); reads only their shards."""
+    """The unit vectors of sorted rows of the index, float32 (n, dim); reads only their shards."""
     out = np.empty((len(wanted), dim), np.float32)
     for i, shard in enumerate(plan.shards):
         here = slice(*np.searchsorted(wanted, plan.first[i : i + 2]))
@@ -153,7 +153,7 @@ def gather(
         rows = kept_rows(workspace, selection, alias, shard).rows
         with open_vectors(workspace, layout.embedding(alias, modality, shard), dim=dim) as vectors:
             part = vectors[rows[wanted[here] - plan.first[i]]].astype(np.float32)
-        out[here] = _finite(part, workspace, alias, shard)
+        out[here] = _unit(part, workspace, alias, shard)
     return out
 
 
@@ -162,10 +162,17 @@ def empty_uids(path: Path, rows: int) -> np.memmap[Any, Any]:
     return np.lib.format.open_memmap(path, mode="w+", dtype=SUBSET_DTYPE, shape=(rows,))
 
 
-def _finite(vectors: Vectors, workspace: Workspace, alias: str, shard: str) -> Vectors:
-    if not np.isfinite(vectors).all():
+def _unit(vectors: Vectors, workspace: Workspace, alias: str, shard: str) -> Vectors:
+    """At length 1: what was rounded to float16 is up to 0.0002 longer or shorter, enough to swap neighbours.
+
+    Raises:
+        DataError: a vector has no direction.
+    """
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    if not (np.isfinite(length) & (length > 0)).all():
         raise DataError(
             f"{workspace.url}/embeddings/{alias}: shard {shard} has NaN vectors without a reason; "
             "run `curate embed` again"
         )
-    return vectors
+    unit: Vectors = vectors / length.astype(np.float32)[:, None]
+    return unit

@@ -15,4 +15,4 @@ def stages(config: PipelineConfig) -> Iterator[Stage]:
     models = config.index.models
     for experiment in config.chosen(config.index.experiments):
         for alias in config.embed.models if models is None else models:
-            yield IndexStage(experiment, alias, config.index)
+            yield IndexStage(experiment, alias, config.index, config.embed.models[alias])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from curate.inspect.diff import GROUPS, Difference
 from curate.inspect.tables import cell, print_whole
 from curate.run.progress import counted
+from curate.terminal import escaped
 
 ROWS = 12
 """Columns whose means are shown."""
@@ -19,7 +19,7 @@ ROWS = 12
 
 def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
     """Counts, reasons, the means that differ most, languages, and examples of what only one keeps."""
-    titles = {name: escape(title) for name, title in found.titles().items()}
+    titles = {name: escaped(title) for name, title in found.titles().items()}
     console.print(
         f"{found.a} keeps {found.kept_a:,}, {found.b} keeps {found.kept_b:,} of "
         f"{counted(found.pool, 'sample')}; {_shared(found)}",
@@ -31,7 +31,7 @@ def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
         if group.reasons:
             why = _shares(group.reasons, group.samples)
             console.print(
-                f"[bold]{titles[name]}[/]  {escape(other)} dropped them: {why}",
+                f"[bold]{titles[name]}[/]  {escaped(other)} dropped them: {why}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -49,11 +49,11 @@ def print_diff(console: Console, found: Difference, examples: int = 5) -> None:
         if shown:
             console.print(f"\n[bold]{titles[name]}[/], for example", highlight=False, soft_wrap=True)
         for example in shown:
-            why = f"  [dim]{escape(example.reason)}[/]" if example.reason else ""
-            console.print(f"  {example.uid}{why}", highlight=False, soft_wrap=True)
+            why = f"  [dim]{escaped(example.reason)}[/]" if example.reason else ""
+            console.print(f"  {escaped(example.uid)}{why}", highlight=False, soft_wrap=True)
             console.print(Text(f"    {cell(example.text)}"), soft_wrap=True)
     for note in found.notes:
-        console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escaped(note)}[/]", highlight=False, soft_wrap=True)
 
 
 def effect_text(value: float | None) -> str:
@@ -93,7 +93,7 @@ def _means(found: Difference, titles: Mapping[str, str]) -> Table:
     for column in columns_of(found)[:ROWS]:
         means = [found.groups[name].means.get(column) for name in GROUPS]
         cells = ("" if mean is None else mean_text(mean) for mean in means)
-        table.add_row(escape(column), *cells, effect_text(found.effects.get(column)))
+        table.add_row(escaped(column), *cells, effect_text(found.effects.get(column)))
     if found.compared:
         first, second = (titles[name] for name in found.compared)
         table.caption = f"effect: ({first} − {second}) / pooled standard deviation"
@@ -102,4 +102,4 @@ def _means(found: Difference, titles: Mapping[str, str]) -> Table:
 
 
 def _shares(counts: Mapping[str, int], samples: int) -> str:
-    return ", ".join(f"{escape(name)} {n / samples:.1%}" for name, n in counts.items())
+    return ", ".join(f"{escaped(name)} {n / samples:.1%}" for name, n in counts.items())

@@ -17,6 +17,7 @@ from curate.dataset.workspace import Workspace
 from curate.filter.grid_files import OVERLAP, POINTS, TABLE, Comparison
 from curate.inspect.tables import natural_width, print_whole
 from curate.run.progress import counted
+from curate.terminal import escaped, one_line
 
 MEANS = 1
 """Columns whose means come before languages and cuts: there is rarely room for all."""
@@ -28,7 +29,7 @@ MATRIX = 12
 
 def print_comparison(console: Console, workspace: Workspace, found: Comparison) -> None:
     """A row for each point; of few points also how much of each other they keep."""
-    about = f", {found.description}" if found.description else ""
+    about = f", {one_line(found.description)}" if found.description else ""
     size = f"{counted(len(found.overlap), 'point')} over {counted(found.rows, 'row')}"
     console.print(
         f"\n[bold]{escape(found.name)}[/]{escape(about)}: {size}; some point keeps "
@@ -74,7 +75,10 @@ def _points(found: Comparison, width: int) -> tuple[Table, int]:
     How many rows a point keeps is shown in any case.
     """
     rows = found.table.to_pylist()
-    means = [_Column(f"mean\n{c}", [_number(row[f"mean_{c}"]) for row in rows]) for c in found.means]
+    means = [
+        _Column(f"mean\n{one_line(name)}", [_number(row[f"mean_{name}"]) for row in rows])
+        for name in found.means
+    ]
     cuts = [
         _Column("\n".join(name.removeprefix("at_").rsplit("_", 1)), [_number(row[name]) for row in rows])
         for name in found.thresholds
@@ -101,7 +105,7 @@ def _points(found: Comparison, width: int) -> tuple[Table, int]:
             shown.append(column)
             table.add_column(escape(column.title), justify="right" if column.right else "left", no_wrap=True)
     for row, *cells in zip(rows, *(column.cells for column in shown), strict=True):
-        table.add_row(escape(row["point"]), *map(escape, cells))
+        table.add_row(escaped(row["point"]), *map(escape, cells))
     return table, len(columns) - len(shown)
 
 
@@ -115,7 +119,7 @@ def _overlap(found: Comparison) -> Table:
         table.add_column(str(number + 1), justify="right")
     for number, (point, shares) in enumerate(zip(points, found.jaccard(), strict=True)):
         cells = ["" if np.isnan(share) else f"{share:.0%}" for share in shares]
-        table.add_row(f"{number + 1} {escape(point)}", *cells)
+        table.add_row(f"{number + 1} {escaped(point)}", *cells)
     return table
 
 
@@ -129,5 +133,5 @@ def _share(part: int, whole: int) -> str:
 
 def _spoken(languages: Mapping[str, int], kept: int) -> str:
     first = list(languages.items())[:LANGUAGES]
-    shares = ((name, rows / kept) for name, rows in first)
+    shares = ((one_line(name), rows / kept) for name, rows in first)
     return ", ".join(f"{name} {f'{share:.0%}' if share >= 0.005 else '<1%'}" for name, share in shares)

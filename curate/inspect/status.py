@@ -14,6 +14,7 @@ from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.tables import print_whole
 from curate.run.progress import counted, duration_text
+from curate.terminal import escaped
 from curate.verbs import stage_order
 
 
@@ -64,13 +65,13 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
     console.print()
     for s in statuses:
         named = list(s.drops.items())[:reasons]
-        words = [f"{reason} [bold]{n:,}[/]" for reason, n in named]
+        words = [f"{escaped(reason)} [bold]{n:,}[/]" for reason, n in named]
         if len(s.drops) > reasons:
             words.append(f"{counted(len(s.drops) - reasons, 'more reason')} (--reasons)")
         if words:
             console.print(f"{s.stage} dropped: {', '.join(words)}", highlight=False, soft_wrap=True)
         for error in s.errors:
-            console.print(f"[red]✗[/] {s.stage} {error}", highlight=False, soft_wrap=True)
+            console.print(f"[red]✗[/] {s.stage} {escaped(error)}", highlight=False, soft_wrap=True)
 
 
 def size_text(size: int) -> str:

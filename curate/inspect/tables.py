@@ -18,15 +18,13 @@ from rich.text import Text
 
 from curate.errors import UserError
 from curate.run.progress import counted
+from curate.terminal import one_line
 
 CELL = 64
 """Characters of a cell that are shown: a digest is whole."""
 
 VALUE = 1000
 """Characters of a value that are shown where there is room."""
-
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
-"""Texts are from the web: what is in them may not steer the terminal."""
 
 
 def print_table(console: Console, table: pa.Table, limit: int) -> None:
@@ -37,7 +35,8 @@ def print_table(console: Console, table: pa.Table, limit: int) -> None:
     """
     rows = list(zip(*(column.to_pylist() for column in table.slice(0, limit).columns), strict=True))
     if not table.num_rows:
-        console.print(Text(f"no rows ({', '.join(table.column_names)})"), soft_wrap=True)
+        names = ", ".join(map(one_line, table.column_names))
+        console.print(Text(f"no rows ({names})"), soft_wrap=True)
     elif rows:
         length = CELL if console.is_terminal else VALUE
         shown = Table(header_style="bold")
@@ -83,7 +82,8 @@ def print_hits(console: Console, hits: Sequence[Any]) -> None:
     for hit in hits:
         similarity = (f"{hit.similarity:.4f}", "bold")
         console.print(Text.assemble(similarity, f"  {cell(hit.text)}"), soft_wrap=True)
-        console.print(Text.assemble("        ", (f"{hit.uid}  {hit.url}", "dim")), soft_wrap=True)
+        where = f"{one_line(hit.uid)}  {one_line(hit.url)}"
+        console.print(Text.assemble("        ", (where, "dim")), soft_wrap=True)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -112,6 +112,5 @@ def cell(value: Any, length: int = CELL) -> str:
     """A value as one short line."""
     if value is None:
         return "NULL"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    text = " ".join(text.split()).translate(_CONTROLS)
+    text = one_line(f"{value:.6g}" if isinstance(value, float) else str(value))
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
-from rich.markup import escape
 
 from curate import __version__
 from curate.config.models import RunSettings
@@ -31,6 +30,7 @@ from curate.run.pool import Pool, SynchronousPool, check_cluster, start_pool
 from curate.run.progress import StageProgress, counted, duration_text, rate_text
 from curate.run.reporting import Send, reporting
 from curate.run.stage import Outcome, Stage
+from curate.terminal import escaped
 
 INPUTS_KEPT = 16
 """Inputs named in a record; its digest covers all."""
@@ -117,7 +117,7 @@ class Engine:
             total = plan.done + len(plan.jobs)
             self.console.print(f"{stage.name:<22} {len(plan.jobs):,} of {counted(total, 'unit')} to do")
             for why, count in Counter(plan.stale.values()).items():
-                self.console.print(f"{'':<22} {counted(count, 'unit')} again: {why}")
+                self.console.print(f"{'':<22} {counted(count, 'unit')} again: {escaped(why)}")
             if plan.obsolete:
                 self.console.print(f"{'':<22} {counted(len(plan.obsolete), 'unit')} no longer in the plan")
             if stage.guarded and (plan.stale or plan.obsolete):
@@ -254,7 +254,7 @@ class Engine:
                 f"{why}. Use another workspace, or do it again with --redo {stage.verb}"
             )
         for why, count in changes.items():
-            self._say(f"[yellow]↻[/] {stage.name:<22} {counted(count, 'unit')} again: {escape(_short(why))}")
+            self._say(f"[yellow]↻[/] {stage.name:<22} {counted(count, 'unit')} again: {escaped(_short(why))}")
 
     def _do(
         self, stage: Stage, plan: Plan, store: RecordStore, log: EventLog, progress: StageProgress
@@ -280,7 +280,9 @@ class Engine:
             with contextlib.suppress(OSError):  # the disk may be what failed
                 store.write(_failure(stage, job, error))
             log.emit("unit_quarantined", stage=stage.name, unit=job.unit.name, error=_words(error))
-            self.console.print(f"[red]✗[/] {stage.name} {job.unit.name}: {_words(error)}", highlight=False)
+            self.console.print(
+                f"[red]✗[/] {stage.name} {job.unit.name}: {escaped(_words(error))}", highlight=False
+            )
             if failed > allowed:
                 raise BudgetExceededError(
                     f"{stage.name}: {counted(failed, 'unit')} failed, more than the error budget of "

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from curate.config.models import IndexSettings
 from curate.dataset import layout
-from curate.dataset.family import IMAGES, Family
+from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
-from curate.dataset.uid import from_halves, halves
-from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.dataset.uid import from_halves
+from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.errors import DataError, UserError
 from curate.index.build import new_index, search
@@ -20,49 +19,22 @@ from curate.index.search import Searcher, indices
 from curate.index.stage import IndexStage
 from curate.index.types import index_type
 from curate.inspect.query import run_query
-from curate.run.stage import Outcome, Stage, Unit
 from tests.unit.embed.clip_shards import dataset, jpeg, run_stage, samples, save_clip, settings_of
+from tests.unit.index.index_pool import FakeFilter
 
 ROWS, SHARDS = 60, 4
 
 
-class FakeFilter(Stage):
-    """Keeps the samples whose place is in a set."""
-
-    def __init__(self, experiment: str, keep: Sequence[int]) -> None:
-        self.name = f"filter/{experiment}"
-        self.experiment = experiment
-        self.keep = sorted(keep)
-        self.settings = {"keep": self.keep}
-
-    def units(self, workspace: Workspace) -> list[Unit]:
-        return [Unit("all")]
-
-    def run(self, workspace: Workspace, unit: Unit) -> Outcome:
-        uids = {uid for i, (uid, _, _) in enumerate(samples(ROWS)) if i in self.keep}
-        refs: list[FileRef] = []
-        counts, everything = [], list[str]()
-        for i in range(SHARDS):
-            shard = layout.shard_name(i, SHARDS)
-            all_uids = workspace.read_table(IMAGES.path(shard))["uid"].to_pylist()
-            kept = [u for u in all_uids if u in uids]
-            everything += kept
-            counts.append({"shard": shard, "samples": len(all_uids), "kept": len(kept), "total": len(kept)})
-        path = layout.selection_file(self.experiment, "counts.parquet")
-        refs.append(workspace.write_table(path, pa.Table.from_pylist(counts)))
-        path = layout.selection_file(self.experiment, "subset.npy")
-        with workspace.writing(path) as temporary:
-            with temporary.open("wb") as stream:
-                np.save(stream, halves(pa.array(everything, pa.string())))
-            refs.append(ref_of(temporary, path))
-        return Outcome(tuple(refs), ROWS, len(uids), {"x": ROWS - len(uids)})
+def kept(places: Sequence[int]) -> FakeFilter:
+    uids = [uid for uid, _, _ in samples(ROWS)]
+    return FakeFilter("e", uids, [uids[i] for i in places], SHARDS)
 
 
 def made(folder: Path, tiny: Path, keep: Sequence[int] = range(0, ROWS, 2), **options: object) -> Workspace:
     space = Workspace(str(folder))
     dataset(space, samples(ROWS), SHARDS)
     run_stage(space, EmbedStage("m", settings_of(tiny)))
-    run_stage(space, FakeFilter("e", keep))
+    run_stage(space, kept(keep))
     run_stage(space, IndexStage("e", "m", IndexSettings(**options)))  # type: ignore[arg-type]
     return space
 
@@ -83,7 +55,7 @@ def test_a_kept_sample_finds_itself_and_a_dropped_one_its_neighbours(space: Work
     with Searcher(space, "e", "m", settings_of(tiny)) as searcher:
         hit, *_ = searcher.by_uid(rows[0][0], 3)
         assert (hit.uid, hit.text, hit.url) == rows[0]
-        assert hit.similarity == pytest.approx(1, abs=2e-3)
+        assert hit.similarity == pytest.approx(1, abs=1e-6)
         dropped = searcher.by_uid(rows[1][0], 3)
         assert rows[1][0] not in {h.uid for h in dropped}
         similarities = [h.similarity for h in dropped]
@@ -201,11 +173,14 @@ def test_a_model_of_one_modality_is_indexed_and_queried_as_far_as_it_goes(
     space = Workspace(str(tmp_path))
     dataset(space, samples(ROWS), SHARDS)
     run_stage(space, EmbedStage("m", settings_of(tiny, modalities=[kind])))
-    run_stage(space, FakeFilter("e", range(ROWS)))
-    run_stage(space, IndexStage("e", "m", IndexSettings()))
+    run_stage(space, kept(range(ROWS)))
+    run_stage(space, IndexStage("e", "m", IndexSettings(type="IVF2,Flat"), settings_of(tiny)))
     facts = space.read_json(layout.index_file("e", "m", "index.json"))
     assert list(facts["indices"]) == [kind]
-    assert facts["recall_asked_with"] == kind
+    recall = facts["indices"][kind]["recall"]
+    assert recall[kind]["source"] == {"image": "images", "text": "captions"}[kind]
+    assert facts["not_measured"] == ({} if kind == "image" else {"image": "no images are embedded as 'm'"})
+    assert recall["text"]["source"] == {"image": "prompts", "text": "captions"}[kind]
     with Searcher(space, "e", "m", settings_of(tiny)) as searcher:
         assert len(searcher.by_text("a picture of thing 4", 3, kind)) == 3
     assert run_query(space, "SELECT count(*) AS n FROM samples")["n"].to_pylist() == [ROWS]
