@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -173,7 +175,12 @@ def run(
 
     What is done is skipped; what changed is said and done again; a killed run goes on where it stopped.
     """
-    _run(_load(config, sets, workspace, cluster, workers), tuple(VERBS), redo, dry_run)
+    loaded = _load(config, sets, workspace, cluster, workers)
+    _run(loaded, tuple(VERBS), redo, dry_run)
+    if not dry_run:
+        from curate.inspect.summary import print_summary
+
+        print_summary(err, _workspace(loaded.workspace, loaded.storage_options), loaded)
 
 
 def _score(
@@ -244,14 +251,16 @@ def _filter(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Only this grid; give it several times for more."),
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Only this experiment, and those it builds on (with --grid: this grid); may be repeated.",
+        ),
     ] = None,
 ) -> None:
     leave_pandas_out()
     loaded = _load(config, sets, workspace, cluster, workers)
-    if grid or only:
-        if not grid:
-            raise UserError("--only: names grids, and goes with --grid")
+    if grid:
         if frozen is not None:
             raise UserError("--grid and --frozen do not go together: a grid learns from its own pool")
         _run_grids(loaded, only or (), redo, dry_run)
@@ -262,7 +271,13 @@ def _filter(
             raise UserError(f"--frozen: no experiment of {config} has a rule whose numbers travel")
         keys = [f"filter.experiments.{name}.frozen={json.dumps(frozen)}" for name in names]
         loaded = _load(config, [*(sets or ()), *keys], workspace, cluster, workers)
-    _run(loaded, ("filter",), redo, dry_run)
+
+    def change(stages: list[Stage]) -> list[Stage]:
+        from curate.filter.stages import chosen_stages
+
+        return chosen_stages(stages, loaded, only) if only else stages
+
+    _run(loaded, ("filter",), redo, dry_run, change)
 
 
 def _run_grids(config: PipelineConfig, only: Sequence[str], redo: list[str] | None, dry_run: bool) -> None:
@@ -308,11 +323,20 @@ def status(
     workspace: AtOption = "./work",
     reasons: Annotated[int, typer.Option(help="Drop reasons named per stage.")] = 6,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until the run ends: its stage, its pace, the time left.")
+    ] = False,
 ) -> None:
     """What each stage has done: units, rows in and out, reasons, time, size."""
-    from curate.inspect.status import print_status, read_status
+    from curate.inspect.status import print_status, read_status, status_table
 
     space = _workspace(workspace)
+    if watch:
+        from curate.inspect.watch import watch as watch_run
+
+        with contextlib.suppress(KeyboardInterrupt):
+            watch_run(out, space, (status_table(read_status(space)) for _ in itertools.count()))
+        return
     statuses = read_status(space)
     if as_json:
         typer.echo(json_text([asdict(s) for s in statuses]))
@@ -489,13 +513,26 @@ def init(
 
 
 @app.command()
-def doctor(workspace: WorkspaceOption = None) -> None:
-    """Check that this machine has what a run needs."""
-    from curate.inspect.doctor import examine
+def doctor(
+    config: Annotated[
+        str | None,
+        typer.Argument(help="Also check what this config needs: sources, weights, columns, cluster, disk."),
+    ] = None,
+    sets: SetOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Check that this machine has what a run needs, and with a config all that its run would check first."""
+    from curate.inspect.doctor import examine, examine_config
 
     marks = {"ok": "[green]✓[/]", "note": "[yellow]![/]", "problem": "[red]✗[/]"}
     problems = 0
-    for finding in examine(_workspace(workspace) if workspace else None):
+    space = _workspace(workspace) if workspace else None
+    findings = examine(space)
+    if config is not None:
+        loaded = _load(config, sets, workspace)
+        space = _workspace(loaded.workspace, loaded.storage_options)
+        findings = itertools.chain(examine(space), examine_config(loaded, space))
+    for finding in findings:
         problems += finding.level == "problem"
         fix = f" → {finding.fix}" if finding.fix else ""
         out.print(

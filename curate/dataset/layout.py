@@ -10,6 +10,7 @@ CONFIG = ".curate/config.yaml"
 LOCK = ".curate/lock"
 RUNS = ".curate/runs"
 INDICES = "index"
+EXPORTS = "export"
 SELECTIONS = "selections"
 
 
@@ -90,7 +91,7 @@ def index_file(experiment: str, model: str, name: str) -> str:
 
 def export_file(experiment: str, name: str) -> str:
     """A file of the exported dataset."""
-    return f"export/{experiment}/{name}"
+    return f"{EXPORTS}/{experiment}/{name}"
 
 
 def report_page(experiment: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
 from curate.config.models import PipelineConfig
+from curate.config.wording import nearest
 from curate.errors import UserError
 from curate.run.stage import Stage
 
@@ -49,15 +50,7 @@ def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]
         if name not in grids:
             raise UserError(f"--only: no grid named '{name}' (grids: {', '.join(grids)})")
     chosen = {name: grid for name, grid in grids.items() if not only or name in only}
-    needed: set[str] = set()
-
-    def need(names: Sequence[str]) -> None:
-        for name in names:
-            needed.add(name)
-            need(experiments[name].uses())
-
-    for grid in chosen.values():
-        need(grid.uses(experiments))
+    needed = _with_used(config, [name for grid in chosen.values() for name in grid.uses(experiments)])
     models, scorers = tuple(config.embed.models), tuple(config.score.scorers)
     before = [stage for stage in stages(config) if stage.name.partition("/")[2] in needed]
     after = [
@@ -65,6 +58,33 @@ def grid_stages(config: PipelineConfig, only: Sequence[str] = ()) -> list[Stage]
         for name, grid in chosen.items()
     ]
     return [*before, *after]
+
+
+def chosen_stages(stages: Sequence[Stage], config: PipelineConfig, only: Sequence[str]) -> list[Stage]:
+    """The stages of some experiments, and of those that they build on.
+
+    Raises:
+        UserError: there is no experiment of such a name.
+    """
+    for name in only:
+        if name not in config.filter.experiments:
+            have = ", ".join(config.filter.experiments) or "none"
+            near = nearest(name, config.filter.experiments)
+            raise UserError(f"--only: no experiment named '{name}' (experiments: {have}) {near}".rstrip())
+    needed = _with_used(config, only)
+    return [stage for stage in stages if stage.name.partition("/")[2] in needed]
+
+
+def _with_used(config: PipelineConfig, names: Sequence[str]) -> set[str]:
+    """Names of experiments, and of all that they build on."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += config.filter.experiments[name].uses()
+    return found
 
 
 def _experiments(config: PipelineConfig) -> dict[str, Experiment]:

@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from curate.config.models import PipelineConfig
 from curate.dataset.workspace import Workspace
+from curate.errors import UserError
 from curate.inspect.status import size_text
 
 
@@ -42,6 +44,24 @@ def examine(workspace: Workspace | None) -> Iterator[Finding]:
             yield check()
         except Exception as error:  # noqa: BLE001 - a broken install can raise anything
             yield Finding("problem", name, f"{type(error).__name__}: {error}", "reinstall: make install")
+
+
+def examine_config(config: PipelineConfig, workspace: Workspace) -> Iterator[Finding]:
+    """All that a run of this config would check before it works, and how much room it would need."""
+    from rich.console import Console
+
+    from curate.pipeline import build
+    from curate.run.engine import Engine
+
+    problems = ""
+    try:
+        Engine(workspace, config.run, Console(quiet=True)).preflight(build(config))
+    except UserError as error:
+        problems = str(error)
+    for line in problems.splitlines():
+        yield Finding("problem", "config", line)
+    if not problems:
+        yield Finding("ok", "config", "sources, weights, files, columns and cluster are as the config says")
 
 
 def _python() -> Finding:

@@ -14,7 +14,7 @@ from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, IMAGES, TABLES, Family, base_family
 from curate.dataset.selections import SUBSET
-from curate.dataset.uid import is_uid, shard_of
+from curate.dataset.uid import complete_uid, shard_of
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.known import known_names
@@ -31,6 +31,9 @@ ROWS = 1000
 def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
     """What every stage recorded about a uid.
 
+    Args:
+        uid: 32 hex digits, or so many of the first that no other sample has them.
+
     Returns:
         ``uid``, ``shard`` and, as far as they exist, ``candidate``, ``image`` (no such key in a pool
         without images), ``embeddings`` (by
@@ -45,14 +48,17 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
     """
     from curate.rules.explain import verdict
 
-    uid = uid.lower()
-    if not is_uid(uid):
-        raise UserError(f"explain: '{uid}' is not a uid (32 hex digits, lower case)")
     if config.filter.tables is not None:
-        return _in_tables(workspace, config, uid)
+        return _in_tables(workspace, config, uid.lower())
     if not workspace.exists(layout.DATASET):
         raise UserError(f"{workspace.url}: nothing was ingested here yet")
     shards = int(workspace.read_json(layout.DATASET)["shards"])
+
+    def uids_of(number: int) -> pa.ChunkedArray | None:
+        path = CANDIDATES.path(layout.shard_name(number, shards))
+        return workspace.read_table(path, ["uid"])["uid"] if workspace.exists(path) else None
+
+    uid = complete_uid(uid.lower(), shards, uids_of, "explain")
     shard = layout.shard_name(shard_of(uid, shards), shards)
     trail: dict[str, Any] = {"uid": uid, "shard": shard}
     trail["candidate"] = _row(workspace, CANDIDATES.path(shard), uid)
@@ -90,6 +96,7 @@ def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[s
     tables = Tables.of(config)
     assert tables is not None
     pool = TableSamples(workspace, tables).tables_pool
+    uid = complete_uid(uid, 1, lambda _: pool.uids_that_begin_with(uid), "explain")
     places = list(islice(pool.places(uid), ROWS))
     if not places:
         return {"uid": uid, "shard": "none", "candidate": None}
@@ -135,7 +142,10 @@ def _matching(table: pa.Table, uid: str) -> pa.Table:
 
 
 def _exported(workspace: Workspace, experiment: str, uid: str) -> dict[str, Any] | None:
-    """Tar and keys of a uid; export tables are in uid order, so their footers say which one to open."""
+    """Keys of a uid, and the tars that hold them, if any were written.
+
+    Export tables are in uid order, so their footers say which one to open.
+    """
     folder = layout.export_file(experiment, "x").rsplit("/", 1)[0]
     keys: list[str] = []
     tars: list[str] = []
@@ -149,4 +159,5 @@ def _exported(workspace: Workspace, experiment: str, uid: str) -> dict[str, Any]
                     keys += rows["key"].to_pylist()
                     if rows.num_rows:
                         tars.append(path.removesuffix(".parquet") + ".tar")
-    return {"keys": keys, "tars": sorted(set(tars))} if keys else None
+    there = {tar for tar in tars if workspace.exists(tar)}  # none with `export.tars: false`
+    return {"keys": keys, "tars": sorted(there)} if keys else None

@@ -48,7 +48,7 @@ def print_trail(console: Console, trail: dict[str, Any]) -> None:
         if name in trail.get("export", {}):
             exported = trail["export"][name]
             keys, tars = (escaped(", ".join(exported[what])) for what in ("keys", "tars"))
-            say(f"  exported as {keys} in {tars}")
+            say(f"  exported as {keys}" + (f" in {tars}" if tars else ", into tables only"))
 
 
 def _says_image(say: Any, image: dict[str, Any] | None) -> bool:

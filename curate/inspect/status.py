@@ -44,6 +44,23 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
         statuses: of ``read_status``.
         reasons: how many drop reasons to name per stage.
     """
+    console.print(f"[italic]workspace {escape(workspace.url)}[/]\n", highlight=False, soft_wrap=True)
+    # A figure is never cut short to fit a line.
+    print_whole(console, status_table(statuses))
+    console.print()
+    for s in statuses:
+        named = list(s.drops.items())[:reasons]
+        words = [f"{escaped(reason)} [bold]{n:,}[/]" for reason, n in named]
+        if len(s.drops) > reasons:
+            words.append(f"{counted(len(s.drops) - reasons, 'more reason')} (--reasons)")
+        if words:
+            console.print(f"{s.stage} dropped: {', '.join(words)}", highlight=False, soft_wrap=True)
+        for error in s.errors:
+            console.print(f"[red]✗[/] {s.stage} {escaped(error)}", highlight=False, soft_wrap=True)
+
+
+def status_table(statuses: list[Step]) -> Table:
+    """A row for every stage."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("stage", no_wrap=True)
     for name in ("units", "rows in", "rows out", "kept", "work", "size"):
@@ -59,19 +76,7 @@ def print_status(console: Console, workspace: Workspace, statuses: list[Step], r
             duration_text(s.seconds),
             size_text(s.bytes_out),
         )
-    console.print(f"[italic]workspace {escape(workspace.url)}[/]\n", highlight=False, soft_wrap=True)
-    # A figure is never cut short to fit a line.
-    print_whole(console, table)
-    console.print()
-    for s in statuses:
-        named = list(s.drops.items())[:reasons]
-        words = [f"{escaped(reason)} [bold]{n:,}[/]" for reason, n in named]
-        if len(s.drops) > reasons:
-            words.append(f"{counted(len(s.drops) - reasons, 'more reason')} (--reasons)")
-        if words:
-            console.print(f"{s.stage} dropped: {', '.join(words)}", highlight=False, soft_wrap=True)
-        for error in s.errors:
-            console.print(f"[red]✗[/] {s.stage} {escaped(error)}", highlight=False, soft_wrap=True)
+    return table
 
 
 def size_text(size: int) -> str:
