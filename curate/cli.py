@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from curate import __version__
 from curate.dataset import layout
+from curate.engine.logs import LEVELS, set_level
 from curate.errors import (
     BudgetExceededError,
     ClusterLostError,
@@ -27,7 +28,6 @@ from curate.errors import (
     reaching,
     storage_text,
 )
-from curate.run.logs import LEVELS, set_level
 from curate.startup import end_without_collecting, leave_pandas_out, starting
 from curate.terminal import SafeConsole, json_text, printable
 from curate.verbs import VERBS
@@ -36,7 +36,7 @@ from curate.verbs import VERBS
 if TYPE_CHECKING:
     from curate.config.models import PipelineConfig
     from curate.dataset.workspace import Workspace
-    from curate.run.stage import Stage
+    from curate.engine.stage import Stage
 
 app = typer.Typer(
     name="curate",
@@ -117,8 +117,8 @@ def _run(
 ) -> None:
     with starting():
         from curate.config.secrets import public_dump
+        from curate.engine.engine import Engine
         from curate.pipeline import build
-        from curate.run.engine import Engine
 
         for name in redo or ():
             if name not in {*VERBS, "all"}:
@@ -441,9 +441,9 @@ def query(
     limit: Annotated[int, typer.Option(help="Rows printed.", min=0)] = 40,
 ) -> None:
     """SQL (DuckDB) over candidates, images, samples, scores_…, embeddings_…, selection_…, records."""
+    from curate.engine.progress import counted
     from curate.inspect.query import run_query
     from curate.inspect.tables import print_table, write_table
-    from curate.run.progress import counted
 
     table = run_query(_workspace(workspace), sql)
     if output is not None:

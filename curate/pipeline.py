@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from curate.config.models import PipelineConfig
+from curate.engine.stage import Stage
 from curate.errors import ConfigError
-from curate.run.stage import Stage
 from curate.verbs import VERBS
 
 

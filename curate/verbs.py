@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from curate.config.models import PipelineConfig
-    from curate.run.stage import Stage
+    from curate.engine.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Dataset:
     def experiments(self) -> tuple[str, ...]:
         """Names of the experiments that have a selection."""
         return tuple(
-            n for n in self._known.experiments if self.workspace.exists(layout.selection_file(n, ""))
+            n for n in self._known.experiments if self.workspace.exists(layout.selection_file(n, SUBSET))
         )
 
     @property
@@ -182,7 +182,7 @@ class Dataset:
         return Trail(explain(self.workspace, self.config, uid))
 
     def query(self, sql: str) -> pa.Table:
-        """The result of SQL (DuckDB) over ``samples``, ``candidates``, ``images``, ``scores_…``, ``records``."""
+        """The result of SQL (DuckDB) over ``samples``, ``candidates``, ``images``, ``scores_…`` and others."""
         from curate.inspect.query import run_query
 
         return run_query(self.workspace, sql)

@@ -14,9 +14,9 @@ from curate.config.loading import check, load_config
 from curate.config.models import PipelineConfig
 from curate.config.secrets import public_dump
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.errors import UserError
 from curate.pipeline import build
-from curate.run.engine import Engine
 from curate.verbs import VERBS
 
 

@@ -26,11 +26,11 @@ from curate.demo.config import WorldConfig
 from curate.demo.server import serve
 from curate.demo.wat import write_wats
 from curate.demo.world import World
+from curate.engine.engine import Engine
+from curate.engine.progress import duration_text
 from curate.errors import UserError
 from curate.inspect.tables import print_hits
 from curate.pipeline import build
-from curate.run.engine import Engine
-from curate.run.progress import duration_text
 
 WORLD = "web/world.json"
 """Which world the WAT files are of: the same one is not written again, so nothing is done again."""

@@ -23,9 +23,9 @@ from curate.download.reasons import classify, describe, tidy
 from curate.download.resize import Picture, Shrinker
 from curate.download.window import ordered_map
 from curate.download.writer import ShardWriter
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import ConfigError, DataError
 from curate.reasons import DownloadReason
-from curate.run.stage import Outcome, Stage, Unit
 
 BATCH_ROWS = 1_024
 """Candidates read at a time."""

@@ -20,8 +20,8 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.embed.decoders import decoders
 from curate.embed.encoding import Embedded, embed
 from curate.embed.writing import write_embeddings
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import columns_of, read_samples
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.config.models import ModelSettings, PipelineConfig
+from curate.engine.stage import Stage, in_one_pass
 from curate.errors import ConfigError
-from curate.run.stage import Stage, in_one_pass
 
 
 def stages(config: PipelineConfig) -> list[Stage]:

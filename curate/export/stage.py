@@ -19,12 +19,12 @@ from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.tars import TarWriter, images_of
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
 from curate.export.card import dataset_card, metadata
 from curate.export.plan import Piece, cut
 from curate.export.rows import ONLY_IN_TABLES, as_dicts, in_order, selected
 from curate.reasons import EmbedReason
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import columns_of, read_samples
 
 MISSING = EmbedReason.MISSING_MEMBER.value

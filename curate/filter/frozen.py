@@ -33,11 +33,11 @@ from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import is_uid
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.engine.plan import describe_changes
 from curate.errors import UserError
 from curate.rules.experiment import Program
 from curate.rules.kinds import Learned
 from curate.rules.logic import written
-from curate.run.plan import describe_changes
 from curate.samples.columns import Column
 
 FORMAT = 1

@@ -14,6 +14,7 @@ from curate.config.filters.grid import Grid, Point
 from curate.dataset import layout
 from curate.dataset.family import TABLES
 from curate.dataset.workspace import Workspace
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.filter.frozen import Calibration, calibration
 from curate.filter.grid_counts import Counting
@@ -26,7 +27,6 @@ from curate.rules.kinds import Learned, Verdict
 from curate.rules.logic import Copies, Mask, combine, copies
 from curate.rules.merged import Member, Merged, compile_merged
 from curate.rules.settings import settings_of
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import Column, need
 from curate.samples.committed import Committed
 from curate.samples.database import Database, open_database, reading_folder

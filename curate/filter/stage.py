@@ -14,6 +14,7 @@ from curate.dataset import layout
 from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
@@ -22,7 +23,6 @@ from curate.rules.experiment import Judge, Program, compile_experiment, learn
 from curate.rules.funnel import Funnel
 from curate.rules.logic import Copies, Mask
 from curate.rules.settings import settings_of
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import Column
 from curate.samples.database import Database, open_database, reading_folder
 from curate.samples.pool import Batch

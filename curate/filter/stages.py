@@ -8,8 +8,8 @@ from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
 from curate.config.models import PipelineConfig
 from curate.config.wording import nearest
+from curate.engine.stage import Stage
 from curate.errors import UserError
-from curate.run.stage import Stage
 
 
 def stages(config: PipelineConfig) -> Iterator[Stage]:

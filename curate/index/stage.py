@@ -14,6 +14,7 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.selections import Selection, selection_refs
 from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.index.about import FORMAT, caveat, index_facts
 from curate.index.build import Built, build, is_exact, new_index, save
@@ -22,7 +23,6 @@ from curate.index.queries import COUNT, KEY, KINDS, Queries, QueryKind, digest_o
 from curate.index.recall import Exact, Rows
 from curate.index.rows import Plan, blocks, empty_uids, gather, plan_rows, sample_rows
 from curate.index.types import index_type
-from curate.run.stage import Outcome, Stage, Unit
 
 UNIT = "index"
 

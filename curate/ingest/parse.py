@@ -18,6 +18,7 @@ from curate.config.base import fingerprint
 from curate.config.models import IngestSettings, SourceSettings
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError
 from curate.ingest.inputs import InputFile, expand_inputs, guess_format
 from curate.ingest.rules import Rules, clean_text, judge, uid_column
@@ -25,7 +26,6 @@ from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.ingest.tables import iter_table_batches
 from curate.ingest.wat import iter_wat_batches
 from curate.reasons import IngestReason
-from curate.run.stage import Outcome, Stage, Unit
 
 SPILL_GROUP_ROWS = 16_384
 """Small row groups, so that a uid range of a spill is read without the rest."""

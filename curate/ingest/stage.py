@@ -17,10 +17,10 @@ from curate.dataset.family import CANDIDATES
 from curate.dataset.records import RecordStore, inputs_digest
 from curate.dataset.uid import lower_bound
 from curate.dataset.workspace import FileRef, Workspace, json_bytes
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
 from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.reasons import IngestReason
-from curate.run.stage import Outcome, Stage, Unit
 
 RANGE_ROWS = 500_000
 """Rows sorted at once, about; the shards of such a range are one unit."""

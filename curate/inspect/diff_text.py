@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from curate.engine.progress import counted
 from curate.inspect.diff import GROUPS, Difference
 from curate.inspect.tables import cell, print_whole
-from curate.run.progress import counted
 from curate.terminal import escaped
 
 ROWS = 12

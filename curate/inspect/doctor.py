@@ -50,8 +50,8 @@ def examine_config(config: PipelineConfig, workspace: Workspace) -> Iterator[Fin
     """All that a run of this config would check before it works, and how much room it would need."""
     from rich.console import Console
 
+    from curate.engine.engine import Engine
     from curate.pipeline import build
-    from curate.run.engine import Engine
 
     problems = ""
     try:

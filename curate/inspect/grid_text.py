@@ -14,9 +14,9 @@ from rich.table import Table
 
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
+from curate.engine.progress import counted
 from curate.filter.grid_files import OVERLAP, POINTS, TABLE, Comparison
 from curate.inspect.tables import natural_width, print_whole
-from curate.run.progress import counted
 from curate.terminal import escaped, one_line
 
 MEANS = 1

@@ -11,9 +11,9 @@ from curate.dataset import layout
 from curate.dataset.account import Step, step_of
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.progress import counted, duration_text
 from curate.errors import UserError
 from curate.inspect.tables import print_whole
-from curate.run.progress import counted, duration_text
 from curate.terminal import escaped
 from curate.verbs import stage_order
 

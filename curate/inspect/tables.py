@@ -16,8 +16,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from curate.engine.progress import counted
 from curate.errors import UserError
-from curate.run.progress import counted
 from curate.terminal import one_line
 
 CELL = 64

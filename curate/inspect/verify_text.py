@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from curate.dataset.workspace import Workspace
+from curate.engine.progress import counted
 from curate.inspect.status import size_text
 from curate.inspect.tables import cell
 from curate.inspect.verify import Verified
-from curate.run.progress import counted
 
 SHOWN = 50
 """Damaged files that are named."""

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from curate.dataset import layout
 from curate.dataset.workspace import Workspace
+from curate.engine.progress import counted, duration_text
 from curate.errors import DataError
-from curate.run.progress import counted, duration_text
 
 SECONDS = 2.0
 

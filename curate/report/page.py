@@ -11,6 +11,7 @@ import yaml
 from curate import __version__
 from curate.dataset.account import Step
 from curate.dataset.funnel import RuleAccount, overlap_of, parts_of, percent
+from curate.engine.progress import duration_text
 from curate.pages import html
 from curate.pages.words import is_unsafe
 from curate.report.account import overlap_table, parts_table
@@ -19,7 +20,6 @@ from curate.report.charts import aspects, histogram, number, size_map
 from curate.report.collect import SIZES, Collected, Wanted
 from curate.report.picking import Gallery, Pick
 from curate.report.statistics import Groups
-from curate.run.progress import duration_text
 
 LISTED = 12
 """Hosts and languages that are listed."""

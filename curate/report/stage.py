@@ -13,13 +13,13 @@ from curate.dataset.account import account, funnel_of, model_cards, step_of
 from curate.dataset.funnel import RuleAccount, rules_of
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.report.cards import cards
 from curate.report.collect import Wanted, collect
 from curate.report.page import Facts, render
 from curate.report.verdicts import Replay
 from curate.rules.thresholds import Threshold, thresholds_in
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import Column, columns_of
 
 UNIT = "page"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.config.models import PipelineConfig
-from curate.run.stage import Stage
+from curate.engine.stage import Stage
 
 
 def stages(config: PipelineConfig) -> Iterator[Stage]:

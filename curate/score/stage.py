@@ -19,8 +19,8 @@ from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.stage import Outcome, Stage, Unit, in_one_pass
 from curate.errors import UserError
-from curate.run.stage import Outcome, Stage, Unit, in_one_pass
 from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard
 from curate.score.inputs import files_of, needs_of, open_shard, read_learned
 from curate.score.pixels import show_images

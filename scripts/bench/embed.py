@@ -88,9 +88,9 @@ def make_input(folder: Path, pairs: int, shard_size: int, side: int) -> str:
     from curate.dataset.tars import TarWriter
     from curate.dataset.uid import uid_of
     from curate.dataset.workspace import Workspace, ref_of
-    from curate.run.engine import run_unit
-    from curate.run.plan import make_plan
-    from curate.run.stage import Outcome, Stage, Unit
+    from curate.engine.engine import run_unit
+    from curate.engine.plan import make_plan
+    from curate.engine.stage import Outcome, Stage, Unit
 
     bank, rng = jpegs(side), np.random.default_rng(1)
     rows = sorted((uid_of(text, f"http://h/{i}"), text, f"http://h/{i}")
@@ -215,7 +215,7 @@ def ours(workspace: str, name: str, checkpoint: str, options: argparse.Namespace
     from curate.config.models import RunSettings
     from curate.dataset.workspace import Workspace
     from curate.embed.stage import EmbedStage
-    from curate.run.engine import Engine
+    from curate.engine.engine import Engine
 
     started = time.perf_counter()
     stage = EmbedStage(name.lower(), settings_of(name, checkpoint, options))

@@ -58,9 +58,9 @@ from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, halves
 from curate.dataset.workspace import Workspace
-from curate.run.engine import run_unit
-from curate.run.plan import make_plan
-from curate.run.stage import Outcome, Stage, Unit
+from curate.engine.engine import run_unit
+from curate.engine.plan import make_plan
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.samples.geometry import image_facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,7 +258,7 @@ import sys, time
 from curate.startup import leave_pandas_out
 leave_pandas_out()
 from curate.cli import main
-import curate.config.loading, curate.filter.stage, curate.pipeline, curate.run.engine
+import curate.config.loading, curate.filter.stage, curate.pipeline, curate.engine.engine
 started = time.perf_counter()
 try:
     main(["filter", *sys.argv[1:]])

@@ -191,8 +191,8 @@ def child(folder: Path, name: str, batch: int, rows: int, dim: int) -> dict[str,
     cpu = dict(seconds)
     floor = peak()
     from curate.dataset.records import RecordStore
-    from curate.run.engine import run_unit
-    from curate.run.plan import make_plan
+    from curate.engine.engine import run_unit
+    from curate.engine.plan import make_plan
 
     for stage in stages:
         started, worked = time.perf_counter(), time.process_time()

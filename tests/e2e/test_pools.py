@@ -19,8 +19,8 @@ from curate.config.loading import check, load_config
 from curate.config.models import ModelSettings
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.pipeline import build
-from curate.run.engine import Engine
 from tests.e2e.conftest import Run, fingerprints
 from tests.unit.embed.stored_pools import Row, rows_of, write_clip_retrieval, write_datacomp
 

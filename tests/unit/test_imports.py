@@ -9,16 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
-BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "pages", "rules", "text", ""}
+BASE = {
+    "clip", "config", "dataset", "engine", "errors", "pages", "plugins", "reasons", "rules", "samples", "terminal",
+    "text", "verbs", "",
+}  # fmt: skip
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
-    "config": {"config", "errors"},
+    "config": {"config", "errors", "plugins"},
     "dataset": {"dataset", "errors", "config"},
-    "run": {"run", "dataset", "config", "errors", ""},
+    "samples": {"samples", "config", "dataset", "text", "errors"},
+    "engine": {"engine", "dataset", "config", "errors", "plugins", "reasons", "terminal", "verbs", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo"},
     "pages": {"pages", "dataset", "errors"},
     "text": {"text", "errors"},
-    "rules": {"rules", "config", "dataset", "text", "reasons", "errors"},
+    "rules": {"rules", "samples", "config", "dataset", "text", "reasons", "errors"},
 }
 
 

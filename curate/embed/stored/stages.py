@@ -35,9 +35,9 @@ from curate.embed.stored.named import dim_of
 from curate.embed.stored.rows import Joined, Records, fill, join, record_dtype
 from curate.embed.stored.spills import names_of, read_shard, spill_rows, write_spill
 from curate.embed.writing import write_embeddings
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
 from curate.reasons import EmbedReason
-from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import columns_of, read_samples
 
 UNIT_BYTES = 1 << 30

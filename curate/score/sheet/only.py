@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from curate.engine.stage import Stage
 from curate.errors import UserError
-from curate.run.stage import Stage
 from curate.score.stage import LearnStage, ScoreStage
 
 

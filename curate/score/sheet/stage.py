@@ -12,8 +12,8 @@ from curate.dataset.account import step_of
 from curate.dataset.family import Family, base_family, base_files
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
-from curate.run.stage import Outcome, Stage, Unit
 from curate.score.sheet.cards import cards
 from curate.score.sheet.render import Sheet, render, shelves
 from curate.score.sheet.sample import LIMIT

@@ -26,11 +26,11 @@ from curate.dataset.selections import Selection
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
 from curate.download.writer import table_schema
+from curate.engine.engine import Engine
 from curate.ingest.parse import CANDIDATE_COLUMNS
 from curate.pipeline import build
 from curate.rules.experiment import compile_experiment
 from curate.rules.settings import settings_of
-from curate.run.engine import Engine
 from curate.samples.columns import Column
 from curate.samples.database import open_database
 from tests.golden.datacomp import made

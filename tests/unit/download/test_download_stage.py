@@ -29,10 +29,10 @@ from curate.download import stage as stage_module
 from curate.download.fetch import Fetched
 from curate.download.reasons import http_error
 from curate.download.stage import DownloadStage
+from curate.engine.engine import Engine
+from curate.engine.stage import Outcome
 from curate.errors import ConfigError, DataError
 from curate.reasons import DownloadReason as R
-from curate.run.engine import Engine
-from curate.run.stage import Outcome
 from tests.unit.download.web import (
     Answer,
     Site,

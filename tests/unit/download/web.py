@@ -20,7 +20,7 @@ from curate.dataset.family import CANDIDATES
 from curate.dataset.records import Record, RecordStore
 from curate.dataset.uid import uid_of
 from curate.dataset.workspace import Workspace
-from curate.run.stage import Unit
+from curate.engine.stage import Unit
 
 
 def picture(width: int = 64, height: int = 48, fmt: str = "JPEG", seed: int = 0, **options: Any) -> bytes:

@@ -23,9 +23,9 @@ from curate.dataset.family import IMAGES
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import FileRef, Workspace, ref_of
-from curate.run.engine import run_unit
-from curate.run.plan import make_plan
-from curate.run.stage import Outcome, Stage, Unit
+from curate.engine.engine import run_unit
+from curate.engine.plan import make_plan
+from curate.engine.stage import Outcome, Stage, Unit
 
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": 32,

@@ -20,7 +20,7 @@ from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import Workspace
 from curate.embed.stored.stages import JoinStage, SortStage
-from curate.run.stage import Outcome, Stage, Unit
+from curate.engine.stage import Outcome, Stage, Unit
 from tests.unit.embed.clip_shards import run_stage
 
 DIMS = {"b32": 16, "l14": 24}

@@ -15,10 +15,10 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed import encoding
 from curate.embed.stage import EmbedStage
+from curate.engine.engine import Engine
+from curate.engine.plan import make_plan
+from curate.engine.stage import in_one_pass
 from curate.errors import DataError, UserError
-from curate.run.engine import Engine
-from curate.run.plan import make_plan
-from curate.run.stage import in_one_pass
 from curate.samples.columns import columns_of
 from tests.unit.embed.clip_shards import (
     SYNCHRONOUS,

@@ -22,8 +22,8 @@ from curate.dataset.uid import uid_of
 from curate.dataset.workspace import Workspace
 from curate.embed.stored import spills, stages
 from curate.embed.stored.stages import JoinStage, SortStage
+from curate.engine.engine import Engine
 from curate.errors import DataError, IncompleteError, UserError
-from curate.run.engine import Engine
 from tests.unit.embed.clip_shards import SYNCHRONOUS, run_stage
 from tests.unit.embed.stored_pools import (
     Row,

@@ -26,10 +26,10 @@ from curate.dataset import layout
 from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine, run_unit
+from curate.engine.plan import Job, make_plan
 from curate.errors import IncompleteError, UserError
 from curate.export.stage import ExportStage
-from curate.run.engine import Engine, run_unit
-from curate.run.plan import Job, make_plan
 from tests.unit.export.fake_workspace import EXPERIMENT, HOSTILE_TEXT, MODELS, SCORERS, make_workspace
 
 ROOT = f"export/{EXPERIMENT}"

@@ -15,8 +15,8 @@ from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.selections import Selection
 from curate.dataset.uid import shard_of
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.stage import Outcome
 from curate.filter.stage import FilterStage
-from curate.run.stage import Outcome
 
 MODEL, SCORER = "b32", "text"
 IMAGE_TYPES: dict[str, pa.DataType] = {

@@ -23,13 +23,13 @@ from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
 from curate.errors import UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
 from curate.rules import breakdown
 from curate.rules.breakdown import Breakdown, account_columns, countable
 from curate.rules.thresholds import bound_in
-from curate.run.plan import make_plan
 from curate.samples.columns import Column
 from tests.unit.filter.filter_oracle import Answer, judge, number
 from tests.unit.filter.filter_pool import (

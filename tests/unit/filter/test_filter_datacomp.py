@@ -27,8 +27,8 @@ from rich.console import Console
 from curate.config.loading import check
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.pipeline import build
-from curate.run.engine import Engine
 from tests.golden.datacomp import made
 
 FOLDER = Path(made.__file__).parent

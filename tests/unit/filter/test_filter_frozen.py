@@ -25,6 +25,8 @@ from curate.config.loading import check
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.engine import run_unit
+from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
@@ -32,8 +34,6 @@ from curate.rules import sources
 from curate.rules.compiling import _COMPILERS
 from curate.rules.experiment import compile_experiment
 from curate.rules.explain import as_run, verdict
-from curate.run.engine import run_unit
-from curate.run.plan import make_plan
 from curate.samples.columns import columns_of
 from curate.samples.database import open_database
 from curate.samples.folded import FoldedPool

@@ -31,6 +31,8 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
+from curate.engine.stage import Outcome
 from curate.errors import UserError
 from curate.filter import grid as grid_module
 from curate.filter.grid import GridStage
@@ -40,8 +42,6 @@ from curate.filter.stages import grid_stages
 from curate.inspect.grid_text import print_comparison
 from curate.inspect.status import read_status
 from curate.pipeline import build
-from curate.run.engine import Engine
-from curate.run.stage import Outcome
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORER,

@@ -20,13 +20,13 @@ from curate.dataset.family import IMAGES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import SUBSET_DTYPE, halves
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine, run_unit
+from curate.engine.plan import make_plan
 from curate.errors import DataError, UserError
 from curate.filter.stage import FilterStage
 from curate.filter.subset import SubsetWriter
 from curate.rules import database
 from curate.rules.explain import open_judge, verdict
-from curate.run.engine import Engine, run_unit
-from curate.run.plan import make_plan
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORE_TYPES,

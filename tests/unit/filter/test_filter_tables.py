@@ -23,6 +23,7 @@ from curate.config.models import PipelineConfig
 from curate.config.tables import TableSettings
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.inspect.diff import diff
@@ -31,7 +32,6 @@ from curate.inspect.explain import explain
 from curate.inspect.explain_text import print_trail
 from curate.pipeline import build
 from curate.rules.explain import verdict
-from curate.run.engine import Engine
 from curate.samples.sources import Tables
 from curate.samples.tables import TablesPool
 from tests.golden.datacomp import made

@@ -16,7 +16,7 @@ from curate.dataset import layout
 from curate.dataset.uid import halves, shard_of
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.embed.writing import write_embeddings
-from curate.run.stage import Outcome, Stage, Unit
+from curate.engine.stage import Outcome, Stage, Unit
 from tests.unit.embed.clip_shards import run_stage
 
 

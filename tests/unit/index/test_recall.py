@@ -17,6 +17,7 @@ from curate.config.models import IndexSettings, ModelSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
 from curate.errors import UserError
 from curate.index import recall, stage
 from curate.index.build import Built, build, lists_of, new_index, search
@@ -24,7 +25,6 @@ from curate.index.prompts import prompts
 from curate.index.recall import Exact
 from curate.index.search import Searcher
 from curate.index.stage import IndexStage
-from curate.run.plan import make_plan
 from tests.unit.embed.clip_shards import run_stage
 from tests.unit.index.index_pool import Cloud, cloud, exact_recall, pool_of, unit
 

@@ -17,11 +17,11 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.errors import BudgetExceededError, UserError
 from curate.ingest.parse import ParseStage
 from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.ingest.stage import IngestStage
-from curate.run.engine import Engine
 
 
 def ingest(folder: Path, paths: list[str], **options: Any) -> Workspace:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from curate.engine.progress import counted
 from curate.errors import UserError
 from curate.inspect.tables import cell, print_hits, print_table, write_table
-from curate.run.progress import counted
 
 UID = "0123456789abcdef0123456789abcdef"
 WIDE = pa.table(

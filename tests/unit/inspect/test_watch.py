@@ -8,10 +8,10 @@ from rich.console import Console
 
 from curate.config.loading import check
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
 from curate.inspect.summary import print_summary
 from curate.inspect.watch import last_events, running, said, watch
-from curate.run.engine import Engine
-from tests.unit.run.test_engine import Letters
+from tests.unit.engine.test_engine import Letters
 
 
 def at(second: int) -> str:

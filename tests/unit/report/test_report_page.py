@@ -16,13 +16,13 @@ from curate.config.models import PipelineConfig, ReportSettings, RunSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.engine import Engine
+from curate.engine.plan import make_plan
+from curate.engine.stage import Stage
 from curate.errors import UserError
 from curate.filter.stage import FilterStage
 from curate.report.page import without_secrets
 from curate.report.stage import ReportStage
-from curate.run.engine import Engine
-from curate.run.plan import make_plan
-from curate.run.stage import Stage
 from tests.unit.export.fake_workspace import (
     EXPERIMENT,
     HOSTILE_URL,

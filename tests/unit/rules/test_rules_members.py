@@ -15,10 +15,10 @@ from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import halves
+from curate.engine.engine import run_unit
+from curate.engine.plan import make_plan
 from curate.errors import UserError
 from curate.rules.members import UidSet
-from curate.run.engine import run_unit
-from curate.run.plan import make_plan
 from tests.unit.filter.filter_pool import (
     cut_in_shards,
     kept_uids,

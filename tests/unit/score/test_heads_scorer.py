@@ -20,8 +20,8 @@ from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
+from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
-from curate.run.plan import make_plan
 from curate.score.contract import Shard
 from curate.score.heads import Space, of_sequential, save_head
 from curate.score.heads.known import KNOWN

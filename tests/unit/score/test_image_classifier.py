@@ -21,8 +21,8 @@ from curate.config.scorers import ImageClassifierScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
 from curate.errors import DataError, UserError
-from curate.run.plan import make_plan
 from curate.score.classifying import outputs_of, probabilities
 from curate.score.contract import Shard
 from curate.score.image_classifier import ImageClassifier, View, load, read_state

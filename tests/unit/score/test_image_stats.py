@@ -16,7 +16,7 @@ from curate.config.scorers import ImageStatsScorer, PerceptualScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
-from curate.run.plan import make_plan
+from curate.engine.plan import make_plan
 from curate.score.image_stats import MEASURES, colourfulness, laplacian_variance, measure, scaled
 from curate.score.pixels import show_images
 from curate.score.stage import ScoreStage

@@ -16,8 +16,8 @@ from curate.config.loading import check
 from curate.dataset import layout
 from curate.dataset.family import IMAGES
 from curate.dataset.records import RecordStore
+from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
-from curate.run.plan import make_plan
 from curate.samples.moments import Moments
 from curate.score.inputs import read_learned
 from curate.score.mix import numbers

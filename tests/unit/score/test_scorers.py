@@ -17,8 +17,8 @@ from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
+from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
-from curate.run.plan import make_plan
 from curate.samples.geometry import image_facts
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage

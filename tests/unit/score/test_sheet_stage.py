@@ -23,9 +23,9 @@ from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
-from curate.run.plan import make_plan
-from curate.run.stage import Outcome, Stage, Unit
 from curate.score.sheet.only import named
 from curate.score.sheet.scan import Column, scan
 from curate.score.sheet.stage import SheetStage, sheet_stages

@@ -14,8 +14,8 @@ from curate.config.scorers import TextClassifierScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
 from curate.errors import UserError
-from curate.run.plan import make_plan
 from curate.score.contract import Shard
 from curate.score.stage import ScoreStage
 from curate.score.text_classifier import DETOXIFY, TextClassifier, load

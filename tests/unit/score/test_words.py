@@ -15,8 +15,8 @@ from curate.config.scorers import TextScorer, WordsScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.engine.plan import make_plan
 from curate.errors import UserError
-from curate.run.plan import make_plan
 from curate.score.stage import ScoreStage
 from curate.score.words import Matcher, Words, folded, is_word, parse_list, score_words
 from tests.unit.embed.clip_shards import dataset, run_stage, samples

@@ -18,7 +18,7 @@ from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.uid import shard_of, uid_of
 from curate.dataset.workspace import Workspace
-from curate.run.stage import Outcome, Stage, Unit
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.score.stage import score_stages
 from tests.unit.embed.clip_shards import FakeDownload, run_stage
 

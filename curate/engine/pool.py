@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from curate.config.models import RunSettings
+from curate.engine.logs import own_loggers
+from curate.engine.plan import Job
+from curate.engine.reporting import TOPIC, Send, received, send_to_scheduler
 from curate.errors import ClusterLostError, CurateError, UserError
 from curate.plugins import loaded_files
-from curate.run.logs import own_loggers
-from curate.run.plan import Job
-from curate.run.reporting import TOPIC, Send, received, send_to_scheduler
 
 Finished = tuple[Job, Any, BaseException | None]
 """A job with its result, or with the exception that it ended in."""
@@ -46,7 +46,7 @@ WORKERS_PER_CORE = 32
 
 CONNECT_SECONDS = 15
 
-WORKER_SETUP = "curate.run.worker_setup"
+WORKER_SETUP = "curate.engine.worker_setup"
 
 
 class Pool(Protocol):
@@ -111,7 +111,7 @@ class DaskPool:
             seconds = CONNECT_SECONDS if self._cluster is None else 60
             self._client = Client(self._cluster or settings.cluster, timeout=f"{seconds}s")
             for file in loaded_files():
-                from curate.run.worker_setup import BringPlugin
+                from curate.engine.worker_setup import BringPlugin
 
                 self._client.register_plugin(BringPlugin(file), name=file.module)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
+from curate.engine.logs import own_loggers
 from curate.plugins import PluginFile
-from curate.run.logs import own_loggers
 
 
 class BringPlugin(WorkerPlugin):

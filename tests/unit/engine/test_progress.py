@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from curate.run.progress import StageProgress
-from curate.run.reporting import Report, received, report, reporting
+from curate.engine.progress import StageProgress
+from curate.engine.reporting import Report, received, report, reporting
 
 
 def test_a_bar_on_a_terminal() -> None:
@@ -77,7 +77,7 @@ def test_reports_are_few_and_only_of_who_runs() -> None:
 
 def test_a_report_says_what_a_unit_said(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Report] = []
-    monkeypatch.setattr("curate.run.reporting.SECONDS", 0.0)
+    monkeypatch.setattr("curate.engine.reporting.SECONDS", 0.0)
     with reporting("download", "a", heard.append):
         report(5, 3, {"timeout": 2})
     assert heard == [Report("download", "a", 5, 3, {"timeout": 2})]

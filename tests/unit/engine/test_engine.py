@@ -13,10 +13,10 @@ from rich.console import Console
 from curate.config.models import RunSettings
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.engine import Engine
+from curate.engine.plan import describe_changes, make_plan
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
-from curate.run.engine import Engine
-from curate.run.plan import describe_changes, make_plan
-from curate.run.stage import Outcome, Stage, Unit
 
 
 class Letters(Stage):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from curate.run.reporting import Report
+from curate.engine.reporting import Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from curate.config.models import RunSettings
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine import pool
+from curate.engine.engine import Engine
+from curate.engine.pool import check_cluster, start_pool
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import ClusterLostError, UserError
-from curate.run import pool
-from curate.run.engine import Engine
-from curate.run.pool import check_cluster, start_pool
-from curate.run.stage import Outcome, Stage, Unit
 
 
 class Slow(Stage):

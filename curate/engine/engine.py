@@ -22,14 +22,14 @@ from curate.dataset import layout
 from curate.dataset.account import step_of
 from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.workspace import Workspace
+from curate.engine.events import EventLog, utc_now
+from curate.engine.plan import MISSING, Job, Plan, make_plan
+from curate.engine.pool import Pool, SynchronousPool, check_cluster, start_pool
+from curate.engine.progress import StageProgress, counted, duration_text, rate_text
+from curate.engine.reporting import Send, reporting
+from curate.engine.stage import Outcome, Stage
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
 from curate.reasons import with_fix
-from curate.run.events import EventLog, utc_now
-from curate.run.plan import MISSING, Job, Plan, make_plan
-from curate.run.pool import Pool, SynchronousPool, check_cluster, start_pool
-from curate.run.progress import StageProgress, counted, duration_text, rate_text
-from curate.run.reporting import Send, reporting
-from curate.run.stage import Outcome, Stage
 from curate.terminal import escaped
 
 INPUTS_KEPT = 16

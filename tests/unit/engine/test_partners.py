@@ -11,9 +11,9 @@ from rich.console import Console
 from curate.config.models import RunSettings
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.engine import Engine
+from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, IncompleteError
-from curate.run.engine import Engine
-from curate.run.stage import Outcome, Stage, Unit
 
 
 class Reader(Stage):

@@ -9,7 +9,7 @@ from typing import Any
 from curate.config.base import fingerprint
 from curate.dataset.records import Record, RecordStore, inputs_digest
 from curate.dataset.workspace import Workspace
-from curate.run.stage import Stage, Unit
+from curate.engine.stage import Stage, Unit
 
 MISSING = "an output is missing or has another size"
 """The one reason to do a finished unit again that is not another config or input."""
