@@ -16,6 +16,7 @@ from curate.api.trail import Trail
 from curate.dataset import layout
 from curate.dataset.account import Step
 from curate.dataset.family import CANDIDATES, IMAGES, base_family
+from curate.dataset.selections import SUBSET
 from curate.dataset.tars import images_of
 from curate.dataset.uid import complete_uid, shard_of
 from curate.dataset.workspace import Workspace
