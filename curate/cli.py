@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from curate import __version__
+from curate import __version__, extras
 from curate.dataset import layout
 from curate.engine.logs import LEVELS, set_level
 from curate.errors import (
@@ -645,6 +645,11 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), 3)
     except CurateError as error:
         _fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in extras.PACKAGES:
+            raise
+        _fail(str(extras.missing(package)), 2)
     except Exception as error:
         if not is_of_storage(error):
             raise

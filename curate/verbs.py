@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curate import extras
+
 if TYPE_CHECKING:
     from curate.config.models import PipelineConfig
     from curate.engine.stage import Stage
@@ -36,10 +38,12 @@ class Verb:
 
         Raises:
             ConfigError: a section that it needs is missing.
+            MissingExtraError: a package that it needs is not installed.
         """
         module = importlib.import_module(f"curate.{self.name}.stages")
         build: Callable[[PipelineConfig], Iterable[Stage]] = module.stages
-        return list(build(config))
+        with extras.named(f"{self.name}"):
+            return list(build(config))
 
 
 VERBS = {

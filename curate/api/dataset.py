@@ -183,7 +183,7 @@ class Dataset:
         return Trail(explain(self.workspace, self.config, uid))
 
     def query(self, sql: str) -> pa.Table:
-        """The result of SQL (DuckDB) over ``samples``, ``candidates``, ``images``, ``scores_…`` and others."""
+        """The result of SQL (DuckDB) over ``samples``, ``candidates``, ``images``, ``scores_…``, …"""
         from curate.inspect.query import run_query
 
         return run_query(self.workspace, sql)

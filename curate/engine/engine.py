@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
-from curate import __version__
+from curate import __version__, extras
 from curate.config.models import RunSettings
 from curate.dataset import layout
 from curate.dataset.account import step_of
@@ -102,7 +102,8 @@ class Engine:
         found = list(check_cluster(self.settings)) if any(not stage.inline for stage in stages) else []
         for stage in stages:
             try:
-                found += stage.preflight(self.workspace)
+                with extras.named(stage.name):
+                    found += stage.preflight(self.workspace)
             except UserError as error:
                 found.append(str(error))
         if found:

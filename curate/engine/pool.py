@@ -7,7 +7,6 @@ only small records.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from curate import extras
 from curate.config.models import RunSettings
 from curate.engine.logs import own_loggers
 from curate.engine.plan import Job
@@ -222,8 +222,8 @@ def check_cluster(settings: RunSettings) -> Iterator[str]:
             f"run.cluster: '{cluster}' is none of local, synchronous, slurm, "
             "nor an address such as tcp://host:8786"
         )
-    if cluster == "slurm" and importlib.util.find_spec("dask_jobqueue") is None:
-        yield "run.cluster: slurm needs the extra package: pip install dask-jobqueue"
+    if cluster == "slurm" and not extras.has("dask_jobqueue"):
+        yield str(extras.missing("dask_jobqueue", "run.cluster: slurm"))
     if cluster.startswith("tcp://"):
         yield from _check_address(cluster)
     most = WORKERS_PER_CORE * (os.cpu_count() or 1)
@@ -320,6 +320,8 @@ def _slurm(settings: RunSettings) -> Any:
 
 def _gpu_count() -> int:
     """CUDA devices, without starting a CUDA context in the driver."""
+    if not extras.has("torch"):
+        return 0
     import torch
 
     return int(torch.cuda.device_count())

@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
 BASE = {
-    "clip", "config", "dataset", "engine", "errors", "pages", "plugins", "reasons", "rules", "samples", "terminal",
-    "text", "verbs", "",
+    "clip", "config", "dataset", "engine", "errors", "extras", "pages", "plugins", "reasons", "rules",
+    "samples", "terminal", "text", "verbs", "",
 }  # fmt: skip
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
     "config": {"config", "errors", "plugins"},
-    "dataset": {"dataset", "errors", "config"},
+    "dataset": {"dataset", "errors", "config", ""},
     "samples": {"samples", "config", "dataset", "text", "errors"},
     "engine": {"engine", "dataset", "config", "errors", "plugins", "reasons", "terminal", "verbs", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo"},

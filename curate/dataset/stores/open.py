@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curate import extras
 from curate.dataset.stores.local import LocalStore
 from curate.dataset.stores.protocol import Store
 from curate.dataset.stores.remote import RemoteStore
@@ -29,7 +30,8 @@ def open_store(url: str, options: Mapping[str, Any]) -> Store:
     try:
         fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
     except (ValueError, ImportError) as error:
-        raise UserError(f"workspace: cannot open '{url}': {error}") from None
+        s3 = f"; {extras.install('s3')}" if isinstance(error, ImportError) and url.startswith("s3") else ""
+        raise UserError(f"workspace: cannot open '{url}': {error}{s3}") from None
     return LocalStore(str(root)) if isinstance(fs, LocalFileSystem) else RemoteStore(fs, str(root))
 
 
