@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 import curate
@@ -40,22 +40,20 @@ def config_page() -> Iterator[str]:
 def commands_page() -> Iterator[str]:
     """Every command with its arguments and options."""
     yield "# Commands\n\n`curate COMMAND --help` prints the same."
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
-    for name, command in _commands(group):
+    for name, command in _commands(typer.main.get_command(app)):
         yield f"\n## curate {name}\n\n{_prose(command.help or '')}\n"
         shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
         if shown:
             yield "| argument or option | meaning |\n|---|---|"
         for parameter in shown:
             names = ", ".join(f"`{n}`" for n in (*parameter.opts, *parameter.secondary_opts))
-            label = names if isinstance(parameter, click.Option) else f"`{parameter.name}`"
+            label = names if parameter.param_type_name == "option" else f"`{parameter.name}`"
             yield f"| {label} | {_cell(_prose(getattr(parameter, 'help', '') or ''))} |"
 
 
-def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
-        if isinstance(command, click.Group):
+        if hasattr(command, "commands"):
             yield from _commands(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command
