@@ -15,8 +15,12 @@ class IngestReason(StrEnum):
 
     UNREADABLE_RECORD = "unreadable_record"
     """A WARC record whose JSON does not parse or has no envelope: counts as one row."""
+    DAMAGED_RECORD = "damaged_record"
+    """A damaged stretch of a file, with good records or lines before and after it: counts as one row, however
+    long it is. ``bytes_lost`` in the statistics of the unit has the bytes."""
     TRUNCATED_INPUT = "truncated_input"
-    """The file ended in mid stream; what came before it is kept. Counts as one row."""
+    """The file breaks off, or is damaged from some place to its end; what came before is kept. Counts as one
+    row."""
     NO_URL = "no_url"
     """An image link or table row without a URL."""
     BAD_URL = "bad_url"

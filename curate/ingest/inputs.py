@@ -67,6 +67,17 @@ def expand_inputs(
     return sorted(found.values())
 
 
+def check_complete(stream: Any, url: str) -> None:
+    """Raise OSError if a file that was read to its end gave fewer bytes than it has.
+
+    Some stores answer a broken connection with what came until then; that must not pass for a short file.
+    Does nothing where the store does not say how long the file is.
+    """
+    size = getattr(stream, "size", None)
+    if isinstance(size, int) and (got := stream.tell()) < size:
+        raise OSError(f"{url}: only {got:,} of {size:,} bytes came")
+
+
 def guess_format(url: str) -> InputFormat:
     """The format that a file's name says (``.wat``, ``.parquet``, ``.csv``..., also with ``.gz``)."""
     name = url.lower().partition("?")[0].removesuffix(".gz")

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import DataError, UserError
-from curate.ingest import delimited
+from curate.ingest import delimited, unpack
 from curate.ingest.tables import iter_table_batches
 from curate.reasons import IngestReason
 
@@ -212,7 +212,7 @@ def test_lines_that_are_not_utf8_or_too_long_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "MAX_LINE_BYTES", 200)
-    monkeypatch.setattr(delimited, "_CHUNK", 64)
+    monkeypatch.setattr(unpack, "_SEGMENT", 64)
     lines = [b"url\ttext", U.format(1).encode() + b"\ta", U.format(2).encode() + b"\t\xff"]
     lines += [U.format(3).encode() + b"\t" + b"x" * 1000, U.format(4).encode() + b"\td", b"x" * 1000]
     rows, counts = read(put(tmp_path, "t.tsv", b"\n".join(lines)))

@@ -337,10 +337,11 @@ def test_the_2024_file_has_no_pairs(fixtures_dir: Path) -> None:
 def test_files_that_are_no_wat_are_counted_and_end(fixtures_dir: Path) -> None:
     paths = [path for path in (fixtures_dir / "warc").rglob("*") if path.is_file()]
     assert len(paths) > 30
-    allowed = {IngestReason.TRUNCATED_INPUT, IngestReason.UNREADABLE_RECORD}
+    damage = {IngestReason.TRUNCATED_INPUT, IngestReason.DAMAGED_RECORD}
+    allowed = damage | {IngestReason.UNREADABLE_RECORD}
     counts = {path.name: read(path.read_bytes())[1] for path in paths}
     assert all(set(found) <= allowed for found in counts.values())
-    damaged = {name for name, found in counts.items() if IngestReason.TRUNCATED_INPUT in found}
+    damaged = {name for name, found in counts.items() if damage & set(found)}
     assert damaged >= {
         "chatnoir-resiliparse__clipped.warc.gz",
         "example-trunc.warc",
@@ -348,3 +349,4 @@ def test_files_that_are_no_wat_are_counted_and_end(fixtures_dir: Path) -> None:
         "bad.arc",
     }
     assert not damaged & {"example.warc", "example.warc.gz", "dolma__sample-0000.warc.gz"}
+    assert counts["example-trunc.warc"] == {IngestReason.DAMAGED_RECORD: 1}, "a good record comes behind it"
