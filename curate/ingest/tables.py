@@ -329,12 +329,16 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     try:
         if pa.types.is_boolean(kind):
             return _BOOLEANS[str(value).strip().lower()]
-        number = float(value)
         if pa.types.is_floating(kind):
-            return number
-        whole = int(value) if isinstance(value, str | int) and not _POINT.search(str(value)) else int(number)
+            return float(value)
+        if isinstance(value, str | int) and not _POINT.search(str(value)):
+            whole = int(value)  # exact, also beyond 2^53
+        else:
+            whole = int(number := float(value))
+            if whole != number:
+                return None
         bound = 1 << (kind.bit_width - 1)
-        return whole if number == whole and -bound <= whole < bound else None
+        return whole if -bound <= whole < bound else None
     except (ValueError, TypeError, OverflowError, KeyError):
         return None
 

@@ -107,11 +107,12 @@ class _Stored:
         """How many bytes are held."""
         return len(self._data) - self._at
 
-    def fill(self, size: int) -> None:
-        """Hold ``size`` bytes, or all that are left."""
+    def fill(self, size: int, ahead: int = 0) -> None:
+        """Hold ``size`` bytes, or all that are left; if more have to be read, ``ahead`` further ones."""
         held = self.left
         if held >= size or self.ended:
             return
+        size += ahead
         parts = [self._data[self._at :]]
         while held < size and not self.ended:
             more = self._stream.read(size - held)
@@ -189,7 +190,7 @@ def _iter_members(stored: _Stored, salvage: bool) -> Iterator[Text | Gap]:
     one_by_one_until = padding = wasted = 0
     while True:
         one_by_one = gap is not None or stored.offset < one_by_one_until
-        stored.fill(_STEP if one_by_one else segment)
+        stored.fill(_STEP, _SEGMENT) if one_by_one else stored.fill(segment)
         if not stored.left:
             break
         if not one_by_one:
@@ -225,9 +226,10 @@ def _iter_members(stored: _Stored, salvage: bool) -> Iterator[Text | Gap]:
             yield Gap(gap)
         gap, cut, padding = None, None, 0
         yield Text(member.text, state is _State.WHOLE)
-        stored.drop(member.size)
+        kept = min(member.size - 1, 2 * _SEGMENT) if state is _State.LONG else 0
+        stored.drop(member.size - kept)
         if state is _State.LONG:
-            state = yield from _rest_of_member(stored, member.inflater)
+            state = yield from _rest_of_member(stored, member.inflater, kept)
             gap = None if state is _State.WHOLE else 0
             cut = (None, b"") if state is _State.CUT else None
     if cut is not None:
@@ -289,12 +291,12 @@ def _inflate(stored: _Stored) -> _Member:
     state = _State.WHOLE
     try:
         while not inflater.eof:
-            stored.fill(used + _STEP)
+            stored.fill(used + _STEP, _SEGMENT)
             given = stored.view(used, _STEP)
             piece = inflater.decompress(given, _STEP)
             pieces.append(piece)
             length += len(piece)
-            used += len(given) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            used += len(given) - _left_over(inflater)
             if not given and not piece:
                 state = _State.CUT
                 break
@@ -306,12 +308,16 @@ def _inflate(stored: _Stored) -> _Member:
     return _Member(state, b"".join(pieces), used, inflater)
 
 
-def _rest_of_member(stored: _Stored, inflater: Any) -> Generator[Text, None, _State]:
-    """What follows of a long member; returns how it ends.
+def _left_over(inflater: Any) -> int:
+    """How many of the bytes given last were not used."""
+    return len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
 
-    If not whole, the position is a little before its end: damage may have swallowed the next members.
+
+def _rest_of_member(stored: _Stored, inflater: Any, used: int) -> Generator[Text, None, _State]:
+    """What follows of a long member, of which ``used`` held bytes are unpacked; returns how it ends.
+
+    If not whole, the position is before its end: damage may have swallowed the next members.
     """
-    used = 0
     try:
         while not inflater.eof:
             if used > 2 * _SEGMENT:
@@ -320,7 +326,7 @@ def _rest_of_member(stored: _Stored, inflater: Any) -> Generator[Text, None, _St
             stored.fill(used + _STEP)
             given = stored.view(used, _STEP)
             piece = inflater.decompress(given, _STEP)
-            used += len(given) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            used += len(given) - _left_over(inflater)
             if piece:
                 yield Text(piece, False)
             elif not given:

@@ -40,8 +40,8 @@ def iter_metadata(
     Damage costs the records that it touches. Each damaged stretch between two good records adds one
     ``damaged_record`` to ``counts``; one that goes on to the end of the file adds one ``truncated_input``, as
     does a file of no bytes. ``stats["bytes_lost"]`` grows by their lengths: of what cannot be unpacked in
-    stored bytes, of what can be unpacked and is in no good record in unpacked ones. A body that is said to be
-    longer than ``max_record_bytes`` is not read and adds one ``unreadable_record``.
+    stored bytes, of what can be unpacked and is in no good record in unpacked ones. A record, of whatever
+    kind, that is said to be longer than ``max_record_bytes`` is not read and adds one ``unreadable_record``.
 
     A record of a gzip file is given out when the checksum of its member is right. In a member whose checksum
     is not known before its text is (see :func:`~curate.ingest.unpack.unpack`), a record is given out when
@@ -63,7 +63,7 @@ def iter_metadata(
             bodies = records.end()
         else:
             bodies = records.read(piece.data)
-            checked = piece.checked
+            checked = piece.checked or (checked and not piece.data)
         for body in bodies:
             if waiting is not None:
                 yield waiting
@@ -113,6 +113,7 @@ class _Records:
         self._text = b""
         self._at = 0
         self._body: bytes | None = None
+        self._found = False
         self._searching = False
         self._refused = False
 
@@ -167,27 +168,27 @@ class _Records:
             return self._search(at + MAX_HEADER_BYTES // 2)  # not less: many may begin, and none end
         body, header_end = empty_line.end(), empty_line.start() + 1
         length = _LENGTH.search(text, at, header_end)
-        if length is None or not _VERSION.match(text, at):
+        inner = text.find(_WARC, at + len(_WARC), header_end)
+        if length is None or not _VERSION.match(text, at) or (inner > 0 and _START.search(text, inner, body)):
             return self._search(at + len(_WARC))
         is_metadata = _METADATA.search(text, at, header_end) is not None
         size = int(length[1])
         if size > self._max_record_bytes:
-            if is_metadata:
-                self._counts[IngestReason.UNREADABLE_RECORD] += 1
-            self._at, self._searching, self._refused = body, True, True
+            self._counts[IngestReason.UNREADABLE_RECORD] += 1
+            self._at, self._searching, self._refused = at + len(_WARC), True, True
             return True
         end = body + size
         if not final and end > len(text) and not (is_metadata and _START.search(text, body)):
-            return self._wait(end + _TAIL_BYTES - at)
+            return self._wait(end + 4 - at)
         behind = self._behind(body, end, final)
         if behind is None:
-            return self._search(body)
+            return self._search(at + len(_WARC))
         if behind == _UNDECIDED:
-            return self._wait(end + _TAIL_BYTES - at)
+            return self._wait(left + 1)
         if self.damaged:
             self._counts[IngestReason.DAMAGED_RECORD] += 1
             self.damaged = False
-        self._at = behind
+        self._at, self._found = behind, True
         if is_metadata:
             self._body = text[body:end]
         return True
@@ -195,10 +196,10 @@ class _Records:
     def _no_record(self, final: bool) -> bool:
         left = len(self._text) - self._at
         rest = self._text[self._at : self._at + len(_WARC)]
-        if final and not self._text[self._at :].strip(_PADDING):
+        if not left or (final and self._found and not self._text[self._at :].strip(_PADDING)):
             self._at = len(self._text)
-            return False
-        if not final and left < len(_WARC) and _WARC.startswith(rest):
+            return self._wait(1)
+        if not final and _WARC.startswith(rest):
             return self._wait(len(_WARC))
         return self._search(self._at + 1)
 
