@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,8 +140,8 @@ def _read_list(fs: Any, url: str, options: dict[str, Any], prefix: str) -> Itera
     try:
         data = fs.cat_file(fs._strip_protocol(url))
         # By content: a download client may have unpacked the file and kept its name.
-        text = (zlib.decompress(data, wbits=31) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, zlib.error, UnicodeDecodeError) as error:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"inputs: cannot read the path list {url!r}: {error}") from error
     for line in text.splitlines():
         entry = line.strip()

@@ -190,7 +190,10 @@ def _iter_members(stored: _Stored, salvage: bool) -> Iterator[Text | Gap]:
     one_by_one_until = padding = wasted = 0
     while True:
         one_by_one = gap is not None or stored.offset < one_by_one_until
-        stored.fill(_STEP, _SEGMENT) if one_by_one else stored.fill(segment)
+        if one_by_one:
+            stored.fill(_STEP, _SEGMENT)
+        else:
+            stored.fill(segment)
         if not stored.left:
             break
         if not one_by_one:
@@ -218,7 +221,7 @@ def _iter_members(stored: _Stored, salvage: bool) -> Iterator[Text | Gap]:
             if state is _State.CUT:  # or it is damaged and ran over its end: there may be members behind
                 cut = (gap, text)
             wasted += len(member.text) + _TRIAL
-            patient = wasted <= _PATIENCE * stored.offset + MAX_HELD_TEXT
+            patient = wasted <= _PATIENCE * (stored.offset + stored.left) + 2 * MAX_HELD_TEXT
             gap = (gap or 0) + padding + _skip(stored, patient)
             padding = 0
             continue
@@ -230,8 +233,9 @@ def _iter_members(stored: _Stored, salvage: bool) -> Iterator[Text | Gap]:
         stored.drop(member.size - kept)
         if state is _State.LONG:
             state = yield from _rest_of_member(stored, member.inflater, kept)
-            gap = None if state is _State.WHOLE else 0
-            cut = (None, b"") if state is _State.CUT else None
+            if state is not _State.WHOLE:
+                gap, wasted = 0, wasted + len(member.text)
+                cut = (None, b"") if state is _State.CUT else None
     if cut is not None:
         gap, text = cut
         if gap is not None:

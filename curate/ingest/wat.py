@@ -51,6 +51,8 @@ MAX_BATCH_BYTES = 64 << 20
 
 _IMG_SRC = "IMG@/src"
 _HTTP = ("http://", "https://")
+# Most URLs. The parser, which is slower, accepts each: only a host can make a URL invalid.
+_PLAIN_URL = re.compile(r"https?://(?:(?!xn--)[a-z0-9-]+\.)+[a-z]{2,}(?:[/?#]|\Z)")
 _LICENCE = re.compile(r"creativecommons\.org/(?:licenses|publicdomain)/", re.IGNORECASE)
 _OPT_OUT = re.compile(r"(?<![\w-])no(?:image)?ai(?![\w-])", re.IGNORECASE)
 _BASE_IGNORED = re.compile(r"[\x00-\x20]*(?:data|javascript):", re.IGNORECASE)
@@ -245,7 +247,7 @@ def _add_record(body: bytes, rows: _Rows, counts: Counter[str]) -> bool:
 
 def _add_links(links: list[_Link], base: str | None, rows: _Rows, counts: Counter[str]) -> None:
     urls, texts, titles = rows.url, rows.text, rows.title
-    can_parse = ada_url.URL.can_parse
+    is_plain, can_parse = _PLAIN_URL.match, ada_url.URL.can_parse
     without_text = 0  # a third of all images: too many to count one by one under an enum's slow hash
     chars = 0
     for link in [link for link in links if link.path == _IMG_SRC]:
@@ -253,7 +255,7 @@ def _add_links(links: list[_Link], base: str | None, rows: _Rows, counts: Counte
         if not alt:
             without_text += 1
             continue
-        if not url or not (url.startswith(_HTTP) and can_parse(url)):
+        if not url or not (is_plain(url) or (url.startswith(_HTTP) and can_parse(url))):
             resolved = resolve(url, base) if url and not url.isspace() else IngestReason.NO_URL
             if isinstance(resolved, IngestReason):
                 counts[resolved] += 1

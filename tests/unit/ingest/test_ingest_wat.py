@@ -7,6 +7,7 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import ada_url
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -384,6 +385,35 @@ def test_resolve_agrees_with_a_slow_oracle(names: list[str], root: str, below: l
     relative = root + "/".join(names)
     page_url = "https://www.example.org/" + "/".join(below)
     assert resolve(relative, page_url) == _oracle(relative, page_url)
+
+
+HOST = st.lists(
+    st.one_of(
+        st.text("az09-", min_size=1, max_size=4),
+        st.sampled_from(
+            ["xn--", "xn--a", "xn--bcher-kva", "0x7f", "com", "1", "a" * 70, "", "%2e", "\u00fc", "A"]
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+).map(".".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.sampled_from(["http://", "https://"]),
+    HOST,
+    st.text(max_size=6),
+    st.text(st.characters(codec="utf-8"), max_size=9),
+)
+def test_an_absolute_url_is_kept_if_the_standard_knows_it(
+    scheme: str, host: str, sign: str, rest: str
+) -> None:
+    for url in {f"{scheme}{host}{end}{rest}" for end in ("", "/", "?", "#", ":80/", "@", "\\", "\n", sign)}:
+        rows, counts = read(wat(page([img(url)])))
+        expected = {} if ada_url.URL.can_parse(url) else {IngestReason.BAD_URL: 1}
+        assert counts == expected, url
+        assert [row["url"] for row in rows] == ([] if expected else [url])
 
 
 @given(st.text(max_size=40), st.one_of(st.none(), st.text(max_size=20), st.just(PAGE)))
