@@ -34,9 +34,14 @@ class IngestReason(Reason):
     """Why a link or a table row did not become a candidate (counted at ingest, not kept)."""
 
     UNREADABLE_RECORD = "unreadable_record", "The JSON of a WAT record does not parse, or has no envelope."
+    DAMAGED_RECORD = (
+        "damaged_record",
+        "Bytes between two good records of a file that are none: one for each such hole, however long.",
+        "fetch the file again",
+    )
     TRUNCATED_INPUT = (
         "truncated_input",
-        "The file ends in mid stream; what came before is kept. Counts as one row.",
+        "The file has no good record from here to its end; what came before is kept. Counts as one row.",
         "fetch the file again",
     )
     NO_URL = "no_url", "An image link or table row without a URL.", "ingest.sources: url_column"

@@ -70,7 +70,7 @@ def reasons_page() -> Iterator[str]:
 
 def api_page() -> Iterator[str]:
     """What ``import curate`` gives."""
-    yield "# Python API\n\nWhat `import curate` gives. See the [notebook](../notebook.ipynb) for it at work.\n"
+    yield "# Python API\n\nWhat `import curate` gives; the [notebook](../notebook.ipynb) shows it at work.\n"
     for name in curate.__all__:
         if name.startswith("__"):
             continue

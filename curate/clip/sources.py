@@ -19,9 +19,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from curate.clip.hub import why_not, why_not_url
+from curate.clip.hub import why_not
 from curate.config.models import ModelSettings
 from curate.errors import UserError
+from curate.network import why_not_url
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")

@@ -185,6 +185,9 @@ class Engine:
         log.emit(
             "stage_finished", stage=stage.name, seconds=round(seconds, 3), rows=progress.rows, failed=failed
         )
+        if progress.bytes_lost:
+            lost = f"{progress.bytes_lost:,} bytes of damaged files hold no row"
+            self._say(f"[yellow]![/] {stage.name:<22} {lost} (curate status has the reasons)")
         note = f", [red]{failed} quarantined[/]" if failed else ""
         before = f" ({plan.done} done before)" if plan.done else ""
         self._say(
@@ -266,6 +269,7 @@ class Engine:
         for job, record, error in self._attempts(stage, plan.jobs, log, progress.hear):
             if error is None:
                 progress.advance(job.unit.name, record.rows_in, record.rows_out, record.drops)
+                progress.bytes_lost += int(record.stats.get("bytes_lost", 0))
                 log.emit(
                     "unit_done",
                     stage=stage.name,

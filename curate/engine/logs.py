@@ -33,6 +33,8 @@ def own_loggers() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
+    # What this program itself has to say, such as which file is damaged, is never left out.
+    logging.getLogger("curate").setLevel(min(level, logging.WARNING))
     logging.captureWarnings(True)
     if level > logging.WARNING:
         warnings.simplefilter("ignore")
@@ -42,5 +44,5 @@ def own_loggers() -> None:
         if logger.handlers:
             logger.handlers[:] = []
             logger.propagate = True
-        if logger.level:
+        if logger.level and name != "curate":
             logger.setLevel(level)

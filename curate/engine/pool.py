@@ -311,10 +311,10 @@ def _local(settings: RunSettings) -> Any:
 
 
 def _slurm(settings: RunSettings) -> Any:
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue import SLURMCluster  # type: ignore[attr-defined]
 
     cluster = SLURMCluster(**settings.slurm)
-    cluster.scale(settings.workers or 1)
+    cluster.scale(settings.workers or 1)  # type: ignore[no-untyped-call]
     return cluster
 
 

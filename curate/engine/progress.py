@@ -29,7 +29,7 @@ class StageProgress:
     def __init__(self, console: Console, name: str, total: int, done: int) -> None:
         self.console, self.name, self.total, self.done = console, name, total, done
         self.first = done
-        self.rows = self.kept = self.failed = 0
+        self.rows = self.kept = self.failed = self.bytes_lost = 0
         self.drops: Counter[str] = Counter()
         self.running: dict[str, Report] = {}
         self.start = self.said = time.monotonic()

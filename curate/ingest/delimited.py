@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import IO
 
+from curate.ingest.unpack import BYTES_LOST, Gap, Readable, unpack
 from curate.reasons import IngestReason
 
 MAX_LINE_BYTES = 16 << 20
 """A longer line is one unreadable record."""
 MAX_QUOTED_LINES = 64
 """A quoted field may go on over this many lines; beyond it the quote is taken for a stray one."""
-
-_CHUNK = 1 << 20
-_STEP = 1 << 16
-"""Bytes inflated at a time: what damage in a gzip file can cost of the good bytes before it."""
 
 
 class Pushback:
@@ -100,53 +95,38 @@ def _decode(line: bytes | None) -> str | None:
         return None
 
 
-def iter_lines(stream: IO[bytes], counts: Counter[str]) -> Iterator[bytes | None]:
-    """Lines without their newline; None for one longer than :data:`MAX_LINE_BYTES`.
+def iter_lines(stream: Readable, counts: Counter[str], stats: Counter[str]) -> Iterator[bytes | None]:
+    """Lines of a plain or gzip file without their newline; None for one longer than :data:`MAX_LINE_BYTES`.
 
-    The unfinished last line of a file that breaks off is not a line: ``truncated_input`` stands for it.
+    Damage of a gzip file costs the lines that it touches and what follows of its member. It adds one
+    ``damaged_record`` to ``counts``, or one ``truncated_input`` if it goes on to the end of the file, and its
+    length to ``stats["bytes_lost"]``. Of a damaged member the lines in front of the place where it does not
+    unpack are given out.
     """
     rest = b""
-    overlong = False
-    broken = False
-    for chunk in _chunks(stream):
-        if chunk is None:
-            broken = True
-            break
-        parts = (rest + chunk).split(b"\n")
+    overlong = damaged = headless = False
+    for piece in unpack(stream, salvage=True):
+        if isinstance(piece, Gap):
+            stats[BYTES_LOST] += piece.size + len(rest)
+            rest, overlong, damaged, headless = b"", False, True, True
+            continue
+        if damaged and piece.data:
+            counts[IngestReason.DAMAGED_RECORD] += 1
+            damaged = False
+        parts = (rest + piece.data).split(b"\n")
         rest = parts.pop()
+        if headless:  # the member may begin within a line
+            stats[BYTES_LOST] += len(parts[0] if parts else rest)
+            if not parts:
+                rest = b""
+                continue
+            parts, headless = parts[1:], False
         for part in parts:
             yield None if overlong or len(part) > MAX_LINE_BYTES else part
             overlong = False
         if len(rest) > MAX_LINE_BYTES:
             rest, overlong = b"", True
-    if broken:
+    if damaged:
         counts[IngestReason.TRUNCATED_INPUT] += 1
     elif rest or overlong:
         yield None if overlong else rest
-
-
-def _chunks(stream: IO[bytes]) -> Iterator[bytes | None]:
-    """The bytes of a file, unpacked if they are gzip; None at last if the gzip breaks off or is corrupt."""
-    data = stream.read(_STEP)
-    if data[:2] != b"\x1f\x8b":
-        while data:
-            yield data
-            data = stream.read(_CHUNK)
-        return
-    member = zlib.decompressobj(wbits=31)
-    while data:
-        try:
-            yield member.decompress(data, _STEP)
-        except zlib.error:
-            yield None
-            return
-        data = member.unconsumed_tail
-        if member.eof:
-            data = member.unused_data.lstrip(b"\0")  # some writers pad the file with zeros
-            data = data or stream.read(_STEP).lstrip(b"\0")
-            if data:
-                member = zlib.decompressobj(wbits=31)
-        elif not data:
-            data = stream.read(_STEP)
-    if not member.eof:
-        yield None

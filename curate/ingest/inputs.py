@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +68,22 @@ def expand_inputs(
     return sorted(found.values())
 
 
+def is_web(url: str) -> bool:
+    """Whether a web server is asked for it."""
+    return url.startswith(("http://", "https://"))
+
+
+def check_complete(stream: Any, url: str) -> None:
+    """Raise OSError if a file that was read to its end gave fewer bytes than it has.
+
+    Some stores answer a broken connection with what came until then; that must not pass for a short file.
+    Does nothing where the store does not say how long the file is.
+    """
+    size = getattr(stream, "size", None)
+    if isinstance(size, int) and (got := stream.tell()) < size:
+        raise OSError(f"{url}: only {got:,} of {size:,} bytes came")
+
+
 def guess_format(url: str) -> InputFormat:
     """The format that a file's name says (``.wat``, ``.parquet``, ``.csv``..., also with ``.gz``)."""
     name = url.lower().partition("?")[0].removesuffix(".gz")
@@ -128,8 +145,8 @@ def _read_list(fs: Any, url: str, options: dict[str, Any], prefix: str) -> Itera
     try:
         data = fs.cat_file(fs._strip_protocol(url))
         # By content: a download client may have unpacked the file and kept its name.
-        text = (zlib.decompress(data, wbits=31) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, zlib.error, UnicodeDecodeError) as error:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"inputs: cannot read the path list {url!r}: {error}") from error
     for line in text.splitlines():
         entry = line.strip()

@@ -1,12 +1,13 @@
 """First half of ingest: input files to judged rows, spilled in uid order.
 
-Memory of a worker: ``rows_in_memory`` rows (about 0.5 kB each) and their sorted copy, however
+Memory of a worker: ``rows_in_memory`` rows (about 0.5 kB each, at most 1 GiB) and their sorted copy, however
 large the input file is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -19,13 +20,17 @@ from curate.config.models import IngestSettings, SourceSettings
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
 from curate.engine.stage import Outcome, Stage, Unit
-from curate.errors import DataError
-from curate.ingest.inputs import InputFile, expand_inputs, guess_format
+from curate.errors import DataError, UserError, reaching
+from curate.ingest.inputs import InputFile, expand_inputs, guess_format, is_web
 from curate.ingest.rules import Rules, clean_text, judge, uid_column
 from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.ingest.tables import iter_table_batches
+from curate.ingest.unpack import BYTES_LOST
 from curate.ingest.wat import iter_wat_batches
+from curate.network import why_not_url
 from curate.reasons import IngestReason
+
+log = logging.getLogger(__name__)
 
 SPILL_GROUP_ROWS = 16_384
 """Small row groups, so that a uid range of a spill is read without the rest."""
@@ -41,17 +46,12 @@ CANDIDATE_COLUMNS = {
 }
 """Every candidate has these after its uid, NULL where its source does not say."""
 
-PARSE_FACTS = {
-    "text_repair",
-    "min_text_length",
-    "max_text_length",
-    "max_url_length",
-    "blocked_extensions",
-    "blocked_url_substrings",
-    "blocked_domains",
-    "languages",
-    "drop_opt_out",
-}
+ACT_ELSEWHERE = frozenset({"sources", "shard_size", "inputs_per_unit"})
+"""Settings of ingest that decide no row of a spill by themselves: what of a source does is part of each of
+its units, the sizes only say how rows are spread over units and shards."""
+
+MAX_SPILL_BYTES = 1 << 30
+"""Rows are also spilled when they take this much memory, however few they are."""
 
 
 class ParseStage(Stage):
@@ -63,12 +63,28 @@ class ParseStage(Stage):
     def __init__(self, settings: IngestSettings) -> None:
         self.name = "parse"
         self.ingest = settings
-        self.settings = {k: v for k, v in settings.facts().items() if k in PARSE_FACTS}
+        self.settings = {k: v for k, v in settings.facts().items() if k not in ACT_ELSEWHERE}
 
-    @property
-    def verb(self) -> str:
-        """Parsing is the first half of ``ingest``."""
-        return "ingest"
+    def preflight(self, workspace: Workspace) -> Iterator[str]:
+        """Whether every source is there: what it names is listed, and one file of it is asked for."""
+        for number, source in enumerate(self.ingest.sources):
+            place = f"ingest.sources.{number}.paths"
+            # Asked here, a name that does not resolve is told from a file that is not there.
+            silent = [
+                w for path in source.paths if is_web(path) and "*" not in path and (w := why_not_url(path))
+            ]
+            if silent:
+                yield from (f"{place}: {why}" for why in silent)
+                continue
+            try:
+                with reaching(place):
+                    files = expand_inputs(source.paths, source.storage_options, prefix=source.prefix)
+            except UserError as error:
+                yield str(error)
+                continue
+            listed = next((file.url for file in files if file.size is None), None)
+            if listed and is_web(listed) and (why := why_not_url(listed)):
+                yield f"{place}: {why}"
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """Input files in groups; a group is named after its files, so that adding files moves none."""
@@ -86,13 +102,14 @@ class ParseStage(Stage):
         """Parse the unit's files into one or more spills sorted by uid."""
         source = next(s for s in self.ingest.sources if _facts(s) == unit.payload["source"])
         counts: Counter[str] = Counter()
+        stats = Counter({"bytes": sum(ref.size for ref in unit.inputs), BYTES_LOST: 0})
         outputs: list[FileRef] = []
         spilled: Counter[str] = Counter()
         waiting: list[pa.RecordBatch] = []
-        rows = kept_rows = 0
+        rows = size = kept_rows = 0
 
         def spill() -> None:
-            nonlocal rows, kept_rows
+            nonlocal rows, size, kept_rows
             table, duplicates, collisions = drop_duplicates(sort_by_uid(_concat(waiting)))
             spilled[IngestReason.DUPLICATE] += duplicates
             spilled[IngestReason.UID_COLLISION] += collisions
@@ -100,14 +117,18 @@ class ParseStage(Stage):
             outputs.append(workspace.write_table(path, table, SPILL_GROUP_ROWS))
             kept_rows += table.num_rows
             waiting.clear()
-            rows = 0
+            rows = size = 0
 
         for ref in unit.inputs:
-            for batch in self._batches(ref.path, source, counts):
+            lost = stats[BYTES_LOST]
+            for batch in self._batches(ref.path, source, counts, stats):
                 waiting.append(batch)
                 rows += batch.num_rows
-                if rows >= self.ingest.rows_in_memory:
+                size += batch.nbytes
+                if rows >= self.ingest.rows_in_memory or size >= MAX_SPILL_BYTES:
                     spill()
+            if lost := stats[BYTES_LOST] - lost:
+                log.warning("%s: damaged, %s bytes were lost", ref.path, f"{lost:,}")
         if waiting:
             spill()
         drops = {reason: n for reason, n in (counts + spilled).items() if n}
@@ -116,16 +137,20 @@ class ParseStage(Stage):
             rows_in=kept_rows + sum(drops.values()),
             rows_out=kept_rows,
             drops=drops,
-            stats={"bytes": sum(ref.size for ref in unit.inputs)},
+            stats=stats,
         )
 
-    def _batches(self, url: str, source: SourceSettings, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, url: str, source: SourceSettings, counts: Counter[str], stats: Counter[str]
+    ) -> Iterator[pa.RecordBatch]:
         kind = guess_format(url) if source.format == "auto" else source.format
         limit = self.ingest.batch_rows
         options = dict(source.storage_options)
         try:
             if kind == "wat":
-                batches = iter_wat_batches(url, batch_rows=limit, counts=counts, fs_options=options)
+                batches = iter_wat_batches(
+                    url, batch_rows=limit, counts=counts, stats=stats, fs_options=options
+                )
             else:
                 batches = iter_table_batches(
                     url,
@@ -137,6 +162,7 @@ class ParseStage(Stage):
                     swap_width_height=source.swap_width_height,
                     batch_rows=limit,
                     counts=counts,
+                    stats=stats,
                     fs_options=options,
                 )
             for batch in batches:

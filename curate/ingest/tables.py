@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from curate.errors import DataError, UserError
 from curate.ingest.delimited import Pushback, iter_lines, split_record
-from curate.ingest.inputs import InputFormat, guess_format
+from curate.ingest.inputs import InputFormat, check_complete, guess_format
+from curate.ingest.json_text import decode_leniently
 from curate.reasons import IngestReason
 
 URL_COLUMNS = ("url", "image_url", "img_url", "imageurl", "image_link")
@@ -77,6 +78,7 @@ def iter_table_batches(
     swap_width_height: bool = False,
     batch_rows: int,
     counts: Counter[str],
+    stats: Counter[str] | None = None,
     fs_options: Mapping[str, Any] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Stream the rows of one table: ``url`` and ``text`` (strings, verbatim), ``uid`` if named, then extras.
@@ -91,8 +93,10 @@ def iter_table_batches(
 
     A row adds one to ``counts`` instead of becoming a row: ``unreadable_record`` (a line that is no record,
     text that is not UTF-8, a uid that is not 32 hex digits, a parquet row group that does not decode: one),
-    ``no_url``, ``no_text`` (empty or NULL), ``bad_url``, ``bad_scheme`` (not http or https). A compressed
-    file that ends early adds one ``truncated_input``. gzip is recognised by its first bytes.
+    ``no_url``, ``no_text`` (empty or NULL), ``bad_url``, ``bad_scheme`` (not http or https). Where a
+    compressed file is damaged it adds one ``damaged_record``, or one ``truncated_input`` if nothing can be
+    read from there to its end, and to ``stats["bytes_lost"]`` the bytes (see
+    :func:`~curate.ingest.delimited.iter_lines`). gzip is recognised by its first bytes.
 
     Raises: UserError for a column that is not there or holds no strings, DataError for a parquet file
     whose footer cannot be read, OSError when the file cannot be read.
@@ -100,20 +104,24 @@ def iter_table_batches(
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
     kind = format or guess_format(url)
+    stats = Counter() if stats is None else stats
     asked = _Asked(url, url_column, text_column, uid_column, tuple(extra_columns))
     with fsspec.open(url, "rb", **(fs_options or {})) as stream:
         if kind == "parquet":
             batches = _parquet_batches(stream, asked, batch_rows, counts)
         elif kind == "jsonl":
-            batches = _jsonl_batches(stream, asked, batch_rows, counts)
+            batches = _jsonl_batches(iter_lines(stream, counts, stats), asked, batch_rows, counts)
         else:
-            batches = _delimited_batches(stream, asked, "\t" if kind == "tsv" else ",", batch_rows, counts)
+            lines = Pushback(iter_lines(stream, counts, stats))
+            batches = _delimited_batches(lines, asked, "\t" if kind == "tsv" else ",", batch_rows, counts)
         for batch, columns in batches:
             checked = _check_rows(batch, columns, counts)
             if swap_width_height:
                 checked = _swap_sizes(checked, url)
             if checked.num_rows:
                 yield checked
+        if kind != "parquet":  # whose readers ask for what they need
+            check_complete(stream, url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +230,12 @@ def _is_texty(kind: pa.DataType) -> bool:
     )
 
 
-def _jsonl_batches(stream: IO[bytes], asked: _Asked, batch_rows: int, counts: Counter[str]) -> _Batches:
+def _jsonl_batches(
+    lines: Iterator[bytes | None], asked: _Asked, batch_rows: int, counts: Counter[str]
+) -> _Batches:
     columns: _Columns | None = None
     rows: list[list[Any]] = []
-    for line in iter_lines(stream, counts):
+    for line in lines:
         if line is not None and not line.strip():
             continue
         record = _json_object(line)
@@ -245,17 +255,20 @@ def _jsonl_batches(stream: IO[bytes], asked: _Asked, batch_rows: int, counts: Co
 def _json_object(line: bytes | None) -> dict[str, Any] | None:
     if line is None:
         return None
+    text = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        record = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        record = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        try:
+            record = decode_leniently(text.decode("utf-8"))
+        except ValueError:
+            return None
     return record if isinstance(record, dict) else None
 
 
 def _delimited_batches(
-    stream: IO[bytes], asked: _Asked, delimiter: str, batch_rows: int, counts: Counter[str]
+    lines: Pushback, asked: _Asked, delimiter: str, batch_rows: int, counts: Counter[str]
 ) -> _Batches:
-    lines = Pushback(iter_lines(stream, counts))
     first: list[str] | None = None
     while not first:
         if lines.exhausted():
@@ -316,12 +329,16 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     try:
         if pa.types.is_boolean(kind):
             return _BOOLEANS[str(value).strip().lower()]
-        number = float(value)
         if pa.types.is_floating(kind):
-            return number
-        whole = int(value) if isinstance(value, str | int) and not _POINT.search(str(value)) else int(number)
+            return float(value)
+        if isinstance(value, str | int) and not _POINT.search(str(value)):
+            whole = int(value)  # exact, also beyond 2^53
+        else:
+            whole = int(number := float(value))
+            if whole != number:
+                return None
         bound = 1 << (kind.bit_width - 1)
-        return whole if number == whole and -bound <= whole < bound else None
+        return whole if -bound <= whole < bound else None
     except (ValueError, TypeError, OverflowError, KeyError):
         return None
 

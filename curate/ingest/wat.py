@@ -9,18 +9,19 @@ docs/ingest-vs-cc2dataset.md.
 from __future__ import annotations
 
 import re
-import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import ada_url
 import fsspec
 import msgspec
 import numpy as np
 import pyarrow as pa
-from fastwarc import ArchiveIterator, GzipReader, WarcRecordType
 
+from curate.ingest.inputs import check_complete
+from curate.ingest.json_text import decode_leniently
+from curate.ingest.warc import iter_metadata, swallowed
 from curate.reasons import IngestReason
 
 WAT_SCHEMA = pa.schema(
@@ -49,10 +50,12 @@ MAX_BATCH_BYTES = 64 << 20
 """A batch is also closed when its strings reach about this many characters."""
 
 _IMG_SRC = "IMG@/src"
+_HTTP = ("http://", "https://")
+# Most URLs. The parser, which is slower, accepts each: only a host can make a URL invalid.
+_PLAIN_URL = re.compile(r"https?://(?:(?!xn--)[a-z0-9-]+\.)+[a-z]{2,}(?:[/?#]|\Z)")
 _LICENCE = re.compile(r"creativecommons\.org/(?:licenses|publicdomain)/", re.IGNORECASE)
 _OPT_OUT = re.compile(r"(?<![\w-])no(?:image)?ai(?![\w-])", re.IGNORECASE)
 _BASE_IGNORED = re.compile(r"[\x00-\x20]*(?:data|javascript):", re.IGNORECASE)
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Link(msgspec.Struct, gc=False):
@@ -104,75 +107,6 @@ class _Record(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Record)
 
 
-class _Readable(Protocol):
-    def read(self, size: int = ..., /) -> bytes: ...
-
-
-class WatchedStream:
-    """A byte stream that remembers its end and its own failure.
-
-    FastWARC ends quietly at a cut file and reports damaged data and a failed read alike as OSError. What
-    this class keeps tells the three apart: ``error`` is the read's own exception, ``window`` the last
-    few MiB, from which :func:`_ends_in_mid_member` tells whether the last gzip member is whole.
-    """
-
-    def __init__(self, inner: _Readable, window_bytes: int = 4 << 20) -> None:
-        self._inner = inner
-        self._pending = b""
-        self._window: deque[bytes] = deque()
-        self._window_bytes = window_bytes
-        self._held = 0
-        self.total = 0
-        self.error: Exception | None = None
-
-    def peek(self, size: int) -> bytes:
-        """The first bytes of the stream, which the next read returns again."""
-        while len(self._pending) < size:
-            more = self._read(size - len(self._pending))
-            if not more:
-                break
-            self._pending += more
-        return self._pending[:size]
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes, b"" at the end."""
-        if self._pending:
-            take = len(self._pending) if size < 0 else size
-            data, self._pending = self._pending[:take], self._pending[take:]
-        else:
-            data = self._read(size)
-        self.total += len(data)
-        if data:
-            self._window.append(data)
-            self._held += len(data)
-            while self._held - len(self._window[0]) >= self._window_bytes:
-                self._held -= len(self._window.popleft())
-        return data
-
-    def window(self, start: int) -> bytes | None:
-        """The bytes from stream offset ``start`` to the end; None if they are no longer held."""
-        skip = start - (self.total - self._held)
-        return None if skip < 0 else b"".join(self._window)[skip:]
-
-    def tell(self) -> int:
-        """Bytes read so far."""
-        return self.total
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Not possible; FastWARC's type of a stream asks for the method, its reading does not."""
-        raise OSError("this stream is read from front to back")
-
-    def close(self) -> None:
-        """Nothing: the caller who opened the stream closes it."""
-
-    def _read(self, size: int) -> bytes:
-        try:
-            return self._inner.read(size)
-        except Exception as error:
-            self.error = error
-            raise
-
-
 def resolve(url: str, base: str | None) -> str | IngestReason:
     """The absolute http(s) URL of an image link, or the reason why there is none.
 
@@ -180,7 +114,7 @@ def resolve(url: str, base: str | None) -> str | IngestReason:
     the uid hashes exact strings. Anything else is resolved against ``base`` by the WHATWG URL standard
     (``ada_url``) and comes back in the standard's serialisation.
     """
-    if url.startswith(("http://", "https://")):
+    if url.startswith(_HTTP):
         return url if ada_url.URL.can_parse(url) else IngestReason.BAD_URL
     if url[:5].lower() == "data:":  # up to a megabyte each and never an address: not worth parsing
         return IngestReason.BAD_SCHEME
@@ -188,7 +122,7 @@ def resolve(url: str, base: str | None) -> str | IngestReason:
         absolute = ada_url.URL(url).href if base is None else ada_url.join_url(base, url)
     except ValueError:
         return IngestReason.BAD_URL
-    return absolute if absolute.startswith(("http://", "https://")) else IngestReason.BAD_SCHEME
+    return absolute if absolute.startswith(_HTTP) else IngestReason.BAD_SCHEME
 
 
 def page_base(page_url: str | None, base: str | None) -> str | None:
@@ -211,91 +145,48 @@ def iter_wat_batches(
     *,
     batch_rows: int,
     counts: Counter[str],
+    stats: Counter[str] | None = None,
     fs_options: Mapping[str, Any] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the image-text rows of one WAT file (plain, gzip per record or gzip as a whole).
+    """Stream the image-text rows of one WAT file (plain, or gzip of any number of members).
 
     Yields batches of at most ``batch_rows`` rows in :data:`WAT_SCHEMA`; every ``IMG@/src`` link becomes a
     row or adds one to ``counts`` under an :class:`~curate.reasons.IngestReason`: ``no_text``, ``no_url``,
     ``bad_url``, ``bad_scheme``. A metadata record that is not JSON with an envelope adds one
-    ``unreadable_record``; a file that is cut, corrupt or no WARC adds one ``truncated_input`` and what came
-    before the damage is kept. ``counts`` is complete once the iterator is exhausted.
+    ``unreadable_record``. Damage costs the records that it touches and adds one ``damaged_record``, or
+    ``truncated_input`` where it goes on to the end of the file; ``stats["bytes_lost"]`` grows by its length
+    (see :func:`~curate.ingest.warc.iter_metadata`). ``counts`` and ``stats`` are complete once the iterator
+    is exhausted.
 
-    Memory is bounded by one record and one batch, whatever the length of the file.
+    Memory is bounded by one record and one batch, whatever is in the file: 70 MiB and, where a record is
+    longer than usual, three times its length (:data:`MAX_RECORD_BYTES`).
 
     Raises: OSError and the like when the file cannot be opened or read (that is not the data's fault).
     """
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
+    stats = Counter() if stats is None else stats
     if isinstance(stream_or_url, str):
         with fsspec.open(stream_or_url, "rb", **(fs_options or {})) as stream:
-            yield from _iter_batches(stream, batch_rows, counts)
+            yield from _iter_batches(stream, batch_rows, counts, stats)
+            check_complete(stream, stream_or_url)
     else:
-        yield from _iter_batches(stream_or_url, batch_rows, counts)
+        yield from _iter_batches(stream_or_url, batch_rows, counts, stats)
 
 
-def _iter_batches(stream: IO[bytes], batch_rows: int, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
+def _iter_batches(
+    stream: IO[bytes], batch_rows: int, counts: Counter[str], stats: Counter[str]
+) -> Iterator[pa.RecordBatch]:
     rows = _Rows()
-    for body in _iter_metadata_bodies(WatchedStream(stream), counts):
-        _add_record(body, rows, counts)
+    for body in iter_metadata(stream, counts, stats, max_record_bytes=MAX_RECORD_BYTES):
+        if not _add_record(body, rows, counts):
+            inner = swallowed(body, counts, stats, max_record_bytes=MAX_RECORD_BYTES)
+            for each in [body] if inner is None else inner:
+                if inner is None or not _add_record(each, rows, counts):
+                    counts[IngestReason.UNREADABLE_RECORD] += 1
         if len(rows.url) >= batch_rows or rows.chars >= MAX_BATCH_BYTES:
             yield from rows.flush(batch_rows)
     yield from rows.flush(batch_rows)
-
-
-def _iter_metadata_bodies(raw: WatchedStream, counts: Counter[str]) -> Iterator[bytes]:
-    """Bodies of the metadata records; damage ends the iteration and is counted once."""
-    magic = raw.peek(2)
-    gzipped = GzipReader(raw) if magic == _GZIP_MAGIC else None
-    damaged = not magic  # nothing valid has no bytes at all
-    try:
-        # All record types, since also a cut in a record that we skip must show.
-        for record in ArchiveIterator(gzipped if gzipped is not None else raw, parse_http=False):
-            damaged = not record.headers.get("Content-Length")  # cut within the header
-            if record.record_type != WarcRecordType.metadata:
-                damaged = damaged or record.consume() < record.content_length
-            elif record.content_length > MAX_RECORD_BYTES:
-                damaged = damaged or record.consume() < record.content_length
-                counts[IngestReason.UNREADABLE_RECORD] += 1
-            else:
-                body = record.reader.read()
-                damaged = damaged or len(body) < record.content_length
-                if not damaged:
-                    yield body
-            if damaged:
-                break
-    except OSError:
-        damaged = True
-    if raw.error is not None:
-        raise raw.error
-    if not damaged and gzipped is not None:
-        damaged = _ends_in_mid_member(raw, gzipped.frame_start_position() or 0, gzipped.tell())
-    if damaged:
-        counts[IngestReason.TRUNCATED_INPUT] += 1
-
-
-def _ends_in_mid_member(raw: WatchedStream, last_member: int, decompressed: int) -> bool:
-    """Whether a gzip file stops before its last member does, given that member's offset.
-
-    The last member, in Common Crawl's files one record, is inflated again if it is still held. A longer
-    file of one member is checked by the length in its last four bytes; a longer last member among several
-    passes unchecked.
-    """
-    rest = raw.window(last_member)
-    if rest is None and last_member == 0:
-        length = raw.window(raw.total - 4) or b""
-        return int.from_bytes(length, "little") != decompressed & 0xFFFFFFFF
-    while rest:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            while rest and not member.eof:
-                member.decompress(rest, 1 << 20)
-                rest = member.unused_data if member.eof else member.unconsumed_tail
-        except zlib.error:
-            return False  # FastWARC read it as padding, or would have said so
-        if not member.eof:
-            return True
-    return False
 
 
 class _Rows:
@@ -327,23 +218,20 @@ class _Rows:
             yield batch.slice(start, batch_rows)
 
 
-def _add_record(body: bytes, rows: _Rows, counts: Counter[str]) -> None:
+def _add_record(body: bytes, rows: _Rows, counts: Counter[str]) -> bool:
+    """Add the rows of one record; returns False if it cannot be read."""
     try:
         record = _decoder.decode(body)
-    except (msgspec.ValidationError, UnicodeDecodeError):
-        lenient = _decode_leniently(body)
+    except (ValueError, RecursionError):
+        lenient = _decode_record(body)
         if lenient is None:
-            counts[IngestReason.UNREADABLE_RECORD] += 1
-            return
+            return False
         record = lenient
-    except (msgspec.DecodeError, RecursionError):
-        counts[IngestReason.UNREADABLE_RECORD] += 1
-        return
     payload = record.envelope.payload
     response = payload.response if payload is not None else None
     html = response.html if response is not None else None
     if response is None or html is None or not html.links:
-        return
+        return True
     page_url = record.envelope.header.target_uri if record.envelope.header is not None else None
     before = len(rows.url)
     _add_links(html.links, page_base(page_url, html.head.base if html.head else None), rows, counts)
@@ -354,22 +242,21 @@ def _add_record(body: bytes, rows: _Rows, counts: Counter[str]) -> None:
         opt_out = _opts_out(response, html.head)
         rows.pages.append((page_url, source, licence, opt_out))
         rows.page_rows.append(added)
+    return True
 
 
 def _add_links(links: list[_Link], base: str | None, rows: _Rows, counts: Counter[str]) -> None:
     urls, texts, titles = rows.url, rows.text, rows.title
-    can_parse = ada_url.URL.can_parse
+    is_plain, can_parse = _PLAIN_URL.match, ada_url.URL.can_parse
     without_text = 0  # a third of all images: too many to count one by one under an enum's slow hash
+    chars = 0
     for link in [link for link in links if link.path == _IMG_SRC]:
         alt, url = link.alt, link.url
         if not alt:
             without_text += 1
             continue
-        if not url or url.isspace():
-            counts[IngestReason.NO_URL] += 1
-            continue
-        if not (url.startswith(("http://", "https://")) and can_parse(url)):
-            resolved = resolve(url, base)
+        if not url or not (is_plain(url) or (url.startswith(_HTTP) and can_parse(url))):
+            resolved = resolve(url, base) if url and not url.isspace() else IngestReason.NO_URL
             if isinstance(resolved, IngestReason):
                 counts[resolved] += 1
                 continue
@@ -377,7 +264,8 @@ def _add_links(links: list[_Link], base: str | None, rows: _Rows, counts: Counte
         urls.append(url)
         texts.append(alt)
         titles.append(link.title)
-        rows.chars += len(url) + len(alt)
+        chars += len(url) + len(alt)
+    rows.chars += chars
     if without_text:
         counts[IngestReason.NO_TEXT] += without_text
 
@@ -409,23 +297,25 @@ def _opts_out(response: _Response, head: _Head | None) -> bool:
     return False
 
 
-def _loads(raw: msgspec.Raw) -> Any:
+def _loads(raw: bytes | msgspec.Raw) -> Any:
+    """The value of a JSON text; None if it is none."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _decode_leniently(body: bytes) -> _Record | None:
-    """A record in which some value has another type than Common Crawl's, or bytes that are not UTF-8.
-
-    Values of a wrong type count as missing, bytes that are not UTF-8 become U+FFFD: so one bad link costs
-    that link. None when it is no JSON object with an envelope.
-    """
+    except (ValueError, RecursionError):
+        pass
     try:
-        value = msgspec.json.decode(body.decode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError):
+        return decode_leniently(bytes(raw).decode("utf-8", "replace"))
+    except ValueError:
         return None
+
+
+def _decode_record(body: bytes) -> _Record | None:
+    """A record in which some value has another type than Common Crawl's, or a string is not strictly valid.
+
+    Values of a wrong type count as missing; bytes that are not UTF-8 and lone surrogates become U+FFFD. So a
+    bad link costs that link. None when it is no JSON object with an envelope.
+    """
+    value = _loads(body)
     envelope = _child(value, "Envelope")
     if envelope is None:
         return None

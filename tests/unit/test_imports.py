@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
 BASE = {
-    "clip", "config", "dataset", "engine", "errors", "extras", "pages", "plugins", "reasons", "rules",
-    "samples", "terminal", "text", "verbs", "",
+    "clip", "config", "dataset", "engine", "errors", "extras", "network", "pages", "plugins", "reasons",
+    "rules", "samples", "terminal", "text", "verbs", "",
 }  # fmt: skip
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
@@ -19,7 +19,7 @@ RULES = {
     "dataset": {"dataset", "errors", "config", ""},
     "samples": {"samples", "config", "dataset", "text", "errors"},
     "engine": {"engine", "dataset", "config", "errors", "plugins", "reasons", "terminal", "verbs", ""},
-    "clip": {"clip", "config", "errors", "dataset", "demo"},
+    "clip": {"clip", "config", "errors", "dataset", "demo", "network"},
     "pages": {"pages", "dataset", "errors"},
     "text": {"text", "errors"},
     "rules": {"rules", "samples", "config", "dataset", "text", "reasons", "errors"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from curate.dataset.uid import uid_of
 from curate.ingest.rules import uid_column
 from curate.ingest.wat import iter_wat_batches
 from curate.reasons import IngestReason
@@ -73,6 +74,29 @@ def test_bytes_that_are_not_utf8_cost_nothing() -> None:
     assert [row[1] for row in theirs] == ["https://e.com/2.jpg"]
     assert [row[1:3] for row in rows] == [["https://e.com/1.jpg", "caf\ufffd"], theirs[0][1:3]]
     assert counts == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "reasons"),
+    [
+        ("half a surrogate pair", ["x\ufffdy", "z", "good \U0001f600"], {}),
+        ("control character in a string", ["a\x01b", "c"], {}),
+        ("number beyond range", ["a"], {IngestReason.NO_TEXT: 1}),
+    ],
+)
+def test_strings_that_strict_json_refuses_cost_at_most_their_link(
+    name: str, texts: list[str], reasons: dict[str, int]
+) -> None:
+    rows, theirs, counts = of_case(name)
+    assert [row[2] for row in rows] == [*texts, "before"]
+    assert [row[2] for row in theirs] == ["before"], "cc2dataset loses the page"
+    assert counts == reasons
+    assert all(row[0] == uid_of(row[2], row[1]) for row in rows)
+
+
+def test_half_a_surrogate_pair_in_a_url_is_what_a_browser_makes_of_it() -> None:
+    rows, _, _ = of_case("half a surrogate pair")
+    assert [row[1] for row in rows][1] == "https://e.com/3\ufffd.jpg"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +179,6 @@ def test_every_difference_is_tested_and_documented() -> None:
     document = Path(__file__).parents[3] / "docs" / "ingest-vs-cc2dataset.md"
     text = document.read_text(encoding="utf-8")
     different = [name for name, case in CASES.items() if not case["equal"]]
-    assert len(different) == 14
+    assert len(different) == 17
     for name in different:
         assert f"| {name} |" in text

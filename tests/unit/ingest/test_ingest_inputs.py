@@ -96,6 +96,15 @@ def test_a_path_list(crawl: Path, packed: bool) -> None:
     assert s3[-1].url == "s3://commoncrawl/crawl-data/2.wat.gz"
 
 
+def test_a_path_list_of_several_gzip_members_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "all.paths.gz"  # as `cat` makes it of two crawls' lists
+    path.write_bytes(gzip.compress(b"a/1.wat.gz\n") + gzip.compress(b"b/2.wat.gz\n"))
+    assert [file.url.rpartition("/")[2] for file in expand_inputs([str(path)])] == ["1.wat.gz", "2.wat.gz"]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="cannot read the path list"):
+        expand_inputs([str(path)])
+
+
 def test_a_path_list_of_local_files(crawl: Path) -> None:
     path = crawl / "local.paths"
     path.write_text("a.wat.gz\nsub/b.wat\n")

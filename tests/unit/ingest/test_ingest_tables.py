@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import DataError, UserError
-from curate.ingest import delimited
+from curate.ingest import delimited, unpack
 from curate.ingest.tables import iter_table_batches
 from curate.reasons import IngestReason
 
@@ -212,7 +212,7 @@ def test_lines_that_are_not_utf8_or_too_long_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "MAX_LINE_BYTES", 200)
-    monkeypatch.setattr(delimited, "_CHUNK", 64)
+    monkeypatch.setattr(unpack, "_SEGMENT", 64)
     lines = [b"url\ttext", U.format(1).encode() + b"\ta", U.format(2).encode() + b"\t\xff"]
     lines += [U.format(3).encode() + b"\t" + b"x" * 1000, U.format(4).encode() + b"\td", b"x" * 1000]
     rows, counts = read(put(tmp_path, "t.tsv", b"\n".join(lines)))
@@ -267,6 +267,73 @@ def test_a_truncated_gzip_keeps_whole_lines(tmp_path: Path) -> None:
     rows, counts = read(put(tmp_path, "bad.csv.gz", bytes(broken)))
     assert rows[:100] == whole[:100]
     assert counts[IngestReason.TRUNCATED_INPUT] == 1
+
+
+def test_a_damaged_member_costs_its_lines_and_those_across_its_ends(tmp_path: Path) -> None:
+    lines = ["url,text"] + [f"{U.format(n)},text {n * 7919 % 1000}" for n in range(3000)]
+    text = "\n".join(lines).encode()
+    members = [gzip.compress(text[at : at + 10_007], mtime=0) for at in range(0, len(text), 10_007)]
+    whole, _ = read(put(tmp_path, "t.csv.gz", b"".join(members)))
+    assert len(whole) == 3000
+    for broken in range(1, len(members)):
+        damaged = [*members[:broken], members[broken][:-8] + b"wrong!!!", *members[broken + 1 :]]
+        stats: Counter[str] = Counter()
+        rows, counts = read(put(tmp_path, "bad.csv.gz", b"".join(damaged)), stats=stats)
+        first, last = text[: 10_007 * broken].count(b"\n"), text[: 10_007 * (broken + 1)].count(b"\n")
+        assert rows[: first - 1] == whole[: first - 1]
+        behind = whole[last:]
+        assert rows[len(rows) - len(behind) :] == behind
+        end = broken == len(members) - 1
+        assert counts == {IngestReason.TRUNCATED_INPUT if end else IngestReason.DAMAGED_RECORD: 1}
+        assert len(members[broken]) <= stats["bytes_lost"] < len(members[broken]) + 200
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_line_is_made_up_behind_damage(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    lines = ["url,text"] + [f"{U.format(n)},{n * 7919 % 1000}" for n in range(300)]
+    text = "\n".join(lines).encode()
+    size = data.draw(st.integers(200, 3000))
+    members = [gzip.compress(text[at : at + size], mtime=0) for at in range(0, len(text), size)]
+    gone = data.draw(st.sets(st.integers(0, len(members) - 1), max_size=3))
+    kept = [b"damage" if n in gone else member for n, member in enumerate(members)]
+    path = put(tmp_path_factory.mktemp("t"), "t.csv.gz", b"".join(kept))
+    try:
+        rows, _ = read(path, url_column="url", text_column="text")
+    except UserError:
+        assert 0 in gone  # and the header with it
+        return
+    pairs = {(U.format(n), str(n * 7919 % 1000)) for n in range(300)}
+    assert {(row["url"], row["text"]) for row in rows} <= pairs
+
+
+def test_half_a_surrogate_pair_in_a_line(tmp_path: Path) -> None:
+    lines = [
+        rb'{"url": "https://e.com/1.jpg", "caption": "a\ud800b \ud83d\ude00", "n": 9007199254740993}',
+        rb'{"url": "https://e.com/2\udfff.jpg", "caption": "x\\ud800", "n": NaN}',
+        b'{"url": "https://e.com/3.jpg", "caption": "c\x00\x01", "n": ' + b"9" * 5000 + b"}",
+    ]
+    rows, counts = read(put(tmp_path, "t.jsonl", b"\n".join(lines)), extra_columns=["n:int64"])
+    assert rows == [
+        {"url": "https://e.com/1.jpg", "text": "a\ufffdb \U0001f600", "n": 9007199254740993},
+        {"url": "https://e.com/2\ufffd.jpg", "text": "x\\ud800", "n": None},
+        {"url": "https://e.com/3.jpg", "text": "c\x00\x01", "n": None},
+    ]
+    assert counts == {}
+
+
+def test_surrogates_in_other_tables_cost_the_row(tmp_path: Path) -> None:
+    lines = [b"url,text", U.format(1).encode() + b",\xed\xa0\x80", U.format(2).encode() + b",\\ud800"]
+    rows, counts = read(put(tmp_path, "t.csv", b"\n".join(lines)))
+    assert [row["text"] for row in rows] == ["\\ud800"]
+    assert counts == {IngestReason.UNREADABLE_RECORD: 1}
+    raw = pa.array([b"\xed\xa0\x80", b"fine"], pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"url": [U.format(1), U.format(2)], "text": raw}), tmp_path / "t.parquet")
+    rows, counts = read(tmp_path / "t.parquet")
+    assert [row["text"] for row in rows] == ["fine"]
+    assert counts == {IngestReason.UNREADABLE_RECORD: 1}
 
 
 def test_a_missing_file_is_not_a_bad_row(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import ada_url
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -135,6 +136,96 @@ def test_a_very_long_record_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None
     rows, counts = read(wat(long, page([img("https://e.com/b.jpg")])))
     assert [row["url"] for row in rows] == ["https://e.com/b.jpg"]
     assert counts == {IngestReason.UNREADABLE_RECORD: 1}
+
+
+def escaped(value: object) -> bytes:
+    """JSON in ASCII, with lone surrogates escaped."""
+    return json.dumps(value).encode()
+
+
+def test_half_a_surrogate_pair_costs_nothing() -> None:
+    links = [
+        img("https://e.com/1.jpg", "a\ud800b"),
+        img("https://e.com/\udfff.jpg", "\udc00\ud800"),
+        img("/\ud83d.jpg", "rel"),
+        img("https://e.com/4.jpg", "\U0001f600", title="\ud83dx"),
+        img("https://e.com/5.jpg", "a \\ud800 that is spelt out"),
+    ]
+    rows, counts = read(wat(escaped(page(links, url="https://p.example/\ud800"))))
+    assert counts == {}
+    assert [(row["url"], row["text"]) for row in rows] == [
+        ("https://e.com/1.jpg", "a\ufffdb"),
+        ("https://e.com/\ufffd.jpg", "\ufffd\ufffd"),
+        ("https://p.example/%EF%BF%BD.jpg", "rel"),
+        ("https://e.com/4.jpg", "\U0001f600"),
+        ("https://e.com/5.jpg", "a \\ud800 that is spelt out"),
+    ]
+    assert rows[3]["title"] == "\ufffdx"
+    assert {row["page_url"] for row in rows} == {"https://p.example/\ufffd"}
+
+
+@pytest.mark.parametrize("broken", ["\ud800", "@bad utf-8@", "@control@"])
+@pytest.mark.parametrize("where", ["links", "meta", "header", "licence", "title"])
+def test_a_broken_string_hides_no_opt_out_and_no_licence(where: str, broken: str) -> None:
+    links = [img("https://e.com/1.jpg", broken if where == "links" else "x")]
+    metas = [
+        {"name": "x", "content": broken if where == "meta" else ""},
+        {"name": "robots", "content": "noai"},
+    ]
+    link = [{"path": "LINK@/href", "url": "https://creativecommons.org/licenses/by/4.0/"}]
+    link += [{"path": "x", "url": broken}] if where == "licence" else []
+    headers = {"A": broken if where == "header" else "", "X-Robots-Tag": "noimageai"}
+    for head, by in (({"Metas": metas, "Link": link}, {}), ({"Link": link}, headers)):
+        body = escaped(page(links, {**head, "Title": broken if where == "title" else ""}, headers=by))
+        body = body.replace(b"@bad utf-8@", b"\xff\xfe").replace(b"@control@", b"\x01")
+        rows, counts = read(wat(body))
+        assert [(row["opt_out"], row["licence"]) for row in rows] == [(True, link[0]["url"])]
+        assert counts == {}
+
+
+@pytest.mark.parametrize("number", ["7", "1e999", "9" * 400, "9" * 5000, "-0.0", "NaN", "true"])
+def test_a_number_is_no_text_and_no_url_and_costs_its_link(number: str) -> None:
+    body = escaped(page([img("https://e.com/1.jpg", "@"), img("@", "x"), img("https://e.com/2.jpg", "y")]))
+    rows, counts = read(wat(body.replace(b'"@"', number.encode())))
+    assert [row["text"] for row in rows] == ["y"]
+    assert counts == {IngestReason.NO_TEXT: 1, IngestReason.NO_URL: 1}
+
+
+def test_zeros_and_very_long_texts_are_kept() -> None:
+    rows, counts = read(
+        wat(page([img("https://e.com/1.jpg", "a\0b"), img("https://e.com/2.jpg", "x" * 5_000_000)]))
+    )
+    assert [row["text"] for row in rows] == ["a\0b", "x" * 5_000_000]
+    assert counts == {}
+
+
+STRINGS = st.lists(
+    st.one_of(
+        st.text(max_size=3),
+        st.integers(0xD800, 0xDFFF).map(chr),
+        st.sampled_from(["\\", '"', "\\u", "d800", "\x00", "\x1f", "\n"]),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(STRINGS, STRINGS, st.booleans())
+def test_strings_are_those_of_a_browser(alt: str, title: str, ascii_only: bool) -> None:
+    value = page([img("https://e.com/1.jpg", f"x{alt}", title=title)])
+    body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    if not ascii_only and any(0xD800 <= ord(char) <= 0xDFFF for char in alt + title):
+        return  # unescaped, they are bytes that are not UTF-8
+    rows, counts = read(wat(body))
+    # What UTF-16 cannot hold becomes U+FFFD; escapes of a pair are the character.
+    said = json.loads(body)["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]["HTML-Metadata"][
+        "Links"
+    ][0]
+    assert [rows[0]["text"], rows[0]["title"]] == [
+        "".join("\ufffd" if 0xD800 <= ord(char) <= 0xDFFF else char for char in said[key])
+        for key in ("alt", "title")
+    ]
+    assert counts == {}
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip_records, lambda data: gzip.compress(data, mtime=0)])
@@ -296,6 +387,35 @@ def test_resolve_agrees_with_a_slow_oracle(names: list[str], root: str, below: l
     assert resolve(relative, page_url) == _oracle(relative, page_url)
 
 
+HOST = st.lists(
+    st.one_of(
+        st.text("az09-", min_size=1, max_size=4),
+        st.sampled_from(
+            ["xn--", "xn--a", "xn--bcher-kva", "0x7f", "com", "1", "a" * 70, "", "%2e", "\u00fc", "A"]
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+).map(".".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.sampled_from(["http://", "https://"]),
+    HOST,
+    st.text(max_size=6),
+    st.text(st.characters(codec="utf-8"), max_size=9),
+)
+def test_an_absolute_url_is_kept_if_the_standard_knows_it(
+    scheme: str, host: str, sign: str, rest: str
+) -> None:
+    for url in {f"{scheme}{host}{end}{rest}" for end in ("", "/", "?", "#", ":80/", "@", "\\", "\n", sign)}:
+        rows, counts = read(wat(page([img(url)])))
+        expected = {} if ada_url.URL.can_parse(url) else {IngestReason.BAD_URL: 1}
+        assert counts == expected, url
+        assert [row["url"] for row in rows] == ([] if expected else [url])
+
+
 @given(st.text(max_size=40), st.one_of(st.none(), st.text(max_size=20), st.just(PAGE)))
 def test_resolve_never_raises_and_gives_http_only(url: str, base: str | None) -> None:
     got = resolve(url, page_base(base, None))
@@ -337,10 +457,11 @@ def test_the_2024_file_has_no_pairs(fixtures_dir: Path) -> None:
 def test_files_that_are_no_wat_are_counted_and_end(fixtures_dir: Path) -> None:
     paths = [path for path in (fixtures_dir / "warc").rglob("*") if path.is_file()]
     assert len(paths) > 30
-    allowed = {IngestReason.TRUNCATED_INPUT, IngestReason.UNREADABLE_RECORD}
+    damage = {IngestReason.TRUNCATED_INPUT, IngestReason.DAMAGED_RECORD}
+    allowed = damage | {IngestReason.UNREADABLE_RECORD}
     counts = {path.name: read(path.read_bytes())[1] for path in paths}
     assert all(set(found) <= allowed for found in counts.values())
-    damaged = {name for name, found in counts.items() if IngestReason.TRUNCATED_INPUT in found}
+    damaged = {name for name, found in counts.items() if damage & set(found)}
     assert damaged >= {
         "chatnoir-resiliparse__clipped.warc.gz",
         "example-trunc.warc",
@@ -348,3 +469,4 @@ def test_files_that_are_no_wat_are_counted_and_end(fixtures_dir: Path) -> None:
         "bad.arc",
     }
     assert not damaged & {"example.warc", "example.warc.gz", "dolma__sample-0000.warc.gz"}
+    assert counts["example-trunc.warc"] == {IngestReason.DAMAGED_RECORD: 1}, "a good record comes behind it"

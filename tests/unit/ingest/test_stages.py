@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileOpener
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import curate.ingest.parse as parse_module
 import curate.ingest.stage as stage_module
 from curate.config.models import IngestSettings, RunSettings
 from curate.dataset import layout
@@ -22,6 +25,8 @@ from curate.errors import BudgetExceededError, UserError
 from curate.ingest.parse import ParseStage
 from curate.ingest.sorting import drop_duplicates, sort_by_uid
 from curate.ingest.stage import IngestStage
+from tests.unit.ingest.damage import records_of
+from tests.unit.ingest.wat_files import img, page, wat
 
 
 def ingest(folder: Path, paths: list[str], **options: Any) -> Workspace:
@@ -172,6 +177,54 @@ def test_rules_count_what_they_drop(tmp_path: Path) -> None:
     (record,) = RecordStore(space).iterate("parse")
     assert record.drops == {"bad_scheme": 1, "blocked_domain": 1, "blocked_extension": 1, "text_too_short": 1}
     assert [r["url"] for rows in candidates(space).values() for r in rows] == ["http://c.example/5.jpg"]
+
+
+def test_lost_bytes_are_recorded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    members = [
+        gzip.compress(record, mtime=0)
+        for record in records_of(
+            wat(*(page([img(f"https://e.com/{n}.jpg", f"photo {n}")]) for n in range(9)))
+        )
+    ]
+    (tmp_path / "good.warc.wat.gz").write_bytes(b"".join(members))
+    members[5] = members[5][:-8] + bytes(8)
+    (tmp_path / "bad.warc.wat.gz").write_bytes(b"".join(members))
+    (tmp_path / "bad.csv.gz").write_bytes(gzip.compress(b"url,text\nhttps://e.com/x.jpg,x\n" * 2)[:-9])
+    space = ingest(tmp_path / "w", [str(tmp_path / "*.gz")])
+    records = {r.inputs[0].path.rpartition("/")[2]: r for r in RecordStore(space).iterate("parse")}
+    assert records["good.warc.wat.gz"].stats["bytes_lost"] == 0
+    assert not records["good.warc.wat.gz"].drops
+    bad = records["bad.warc.wat.gz"]
+    assert bad.stats["bytes_lost"] == len(members[5])
+    assert bad.drops == {"damaged_record": 1}
+    assert (bad.rows_in, bad.rows_out) == (9, 8)
+    assert records["bad.csv.gz"].drops["truncated_input"] == 1
+    said = [message for message in caplog.messages if "bad.warc.wat.gz" in message]
+    assert said == [f"{tmp_path / 'bad.warc.wat.gz'}: damaged, {len(members[5])} bytes were lost"]
+    assert not [message for message in caplog.messages if "good" in message]
+
+
+def test_a_store_that_breaks_off_is_no_short_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.csv").write_text("url,text\nhttps://e.com/1.jpg,one\nhttps://e.com/2.jpg,two\n")
+
+    def short(self: LocalFileOpener, size: int = -1) -> bytes:
+        data: bytes = self.f.read(40 - self.f.tell())
+        return data
+
+    monkeypatch.setattr(LocalFileOpener, "read", short, raising=False)
+    with pytest.raises(BudgetExceededError, match=r"x\.csv.* only 40 of \d+ bytes came"):
+        ingest(tmp_path / "w", [str(tmp_path / "x.csv")])
+
+
+def test_long_rows_are_spilled_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"http://h.example/{n}.jpg", f"{n} " + "x" * 5000) for n in range(300)]
+    path = write(tmp_path / "x.parquet", rows)
+    one = ingest(tmp_path / "w1", [path], batch_rows=10)
+    monkeypatch.setattr(parse_module, "MAX_SPILL_BYTES", 200_000)
+    many = ingest(tmp_path / "w2", [path], batch_rows=10)
+    assert len(one.sizes(".curate/spill")) == 1
+    assert len(many.sizes(".curate/spill")) > 5
+    assert digest(one) == digest(many)
 
 
 def test_an_unreadable_input_stops_by_the_budget_and_names_the_file(tmp_path: Path) -> None:

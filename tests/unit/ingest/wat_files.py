@@ -59,10 +59,12 @@ def gzip_records(data: bytes) -> bytes:
     return b"".join(gzip.compress(b"WARC/1.0\r\n" + part, mtime=0) for part in parts)
 
 
-def read(data: bytes, batch_rows: int = 1000) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def read(
+    data: bytes, batch_rows: int = 1000, stats: Counter[str] | None = None
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """All rows of a WAT file and the counts of what did not become one."""
     counts: Counter[str] = Counter()
-    batches = list(iter_wat_batches(io.BytesIO(data), batch_rows=batch_rows, counts=counts))
+    batches = list(iter_wat_batches(io.BytesIO(data), batch_rows=batch_rows, counts=counts, stats=stats))
     assert all(batch.schema == WAT_SCHEMA and 0 < batch.num_rows <= batch_rows for batch in batches)
     for batch in batches:
         batch.validate(full=True)
