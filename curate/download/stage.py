@@ -15,8 +15,8 @@ from curate.config.models import DownloadSettings
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace, ref_of
-from curate.download.decode import ImageError
 from curate.download.fetch import fetch
+from curate.download.limits import ImageError
 from curate.download.opener import Opener, proxy_of
 from curate.download.reasons import classify, describe, tidy
 from curate.download.resize import Picture, Shrinker
@@ -69,7 +69,8 @@ class Downloader:
             received, tries = fetched.received, fetched.tries
             if fetched.body is None:
                 return _failed(candidate, fetched.error, received, tries)
-            return Result(candidate, self.shrink(fetched.body), received=received, tries=tries)
+            picture = self.shrink(fetched.body)
+            return Result(candidate, picture, picture.damage, received=received, tries=tries)
         except ImageError as error:
             return _failed(candidate, tidy(str(error)), received, tries)
         except Exception as error:  # noqa: BLE001 - an unforeseen failure costs its row and says so
@@ -88,6 +89,7 @@ class DownloadStage(Stage):
     """
 
     name = "download"
+    code_version: ClassVar[int] = 2
     guarded: ClassVar[bool] = True
 
     def __init__(self, settings: DownloadSettings) -> None:

@@ -38,6 +38,7 @@ from tests.unit.download.web import (
     body,
     drip,
     hang_up,
+    hanging,
     make_shard,
     picture,
     redirect,
@@ -155,6 +156,7 @@ def answers(site: Site) -> dict[R, tuple[Answer | str, dict[str, Any]]]:
         R.BODY_TOO_SMALL: (body(picture()), {"min_bytes": 100_000}),
         R.TOO_MANY_PIXELS: (body(picture()), {"max_pixels": 100}),
         R.DECODE_ERROR: (body(picture()[:300]), {}),
+        R.DECODE_TIMEOUT: (body(hanging()), {"decode_timeout": 0.3}),
         R.TOO_SMALL: (body(picture()), {"min_image_size": 100}),
         R.ASPECT_RATIO: (body(picture(100, 10)), {"max_aspect_ratio": 2}),
         R.OTHER: (status(999), {}),
@@ -173,7 +175,9 @@ def test_every_reason(site: Site, workspace: Workspace, reason: R, monkeypatch: 
     (row,) = table_of(workspace).to_pylist()
     assert row["reason"] == str(reason)
     assert row["error_message"]
-    resized = reason in (R.TOO_MANY_PIXELS, R.DECODE_ERROR, R.TOO_SMALL, R.ASPECT_RATIO)
+    resized = reason in (
+        R.TOO_MANY_PIXELS, R.DECODE_ERROR, R.DECODE_TIMEOUT, R.TOO_SMALL, R.ASPECT_RATIO,
+    )  # fmt: skip
     assert row["status"] == ("failed_to_resize" if resized else "failed_to_download")
     assert files_of(workspace) == {}
 
