@@ -17,14 +17,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from curate.clip.images import FORMATS
 from curate.download import reasons
 from curate.download.exif import exif_json
 from curate.download.limits import ImageError, Limits, decoding_bytes, decoding_error, drafted
 from curate.download.rgb import Pixels, upright_bgr
-
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""Formats of photographs on the web. Of the others that Pillow knows, some start programs (EPS), some decode
-all they hold before they say how large it is (ICO, ICNS), and some take anything for theirs (TGA)."""
 
 MAX_SCANS = 100
 """Scans of a progressive JPEG: real encoders write about ten; each costs a pass over all pixels."""

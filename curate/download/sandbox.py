@@ -37,6 +37,7 @@ SLACK = 32 << 20
 """Bytes beyond `decode_memory` before the kernel refuses: what Python itself and a decoder's tables take."""
 
 _ROOT = str(Path(__file__).parents[2])
+_READY = b"ready"
 
 
 class Sandbox:
@@ -55,7 +56,8 @@ class Sandbox:
         ``LOAD_TRUNCATED_IMAGES``: what is missing of the pixels is black or grey.
 
         Raises:
-            ImageError: as they raise it; or it took longer than `decode_timeout`, or the process died.
+            ImageError: as they raise it; or it took longer than `decode_timeout`, or the process was killed.
+            RuntimeError: the process does not start, or has a bug.
         """
         with self._lock:
             stream = self._start()
@@ -63,9 +65,11 @@ class Sandbox:
                 _send(stream, dataclasses.asdict(limits), body)
                 reply, pixels = _receive(stream)
             except (OSError, EOFError):
-                raise ImageError(self._died()) from None
-        if "error" in reply:
-            raise ImageError(reply["error"])
+                raise self._died() from None
+        if "refused" in reply:
+            raise ImageError(reply["refused"])
+        if "failed" in reply:
+            raise RuntimeError(reply["failed"])
         shape = reply["shape"]
         array = None if shape is None else np.frombuffer(pixels, np.uint8).reshape(shape)
         return Decoded(array, reply["width"], reply["height"], reply["exif"], reply["damage"])
@@ -88,18 +92,22 @@ class Sandbox:
                 )
             self._stream = cast(BinaryIO, ours.makefile("rwb"))
             ours.close()
+            try:
+                _exactly(self._stream, len(_READY))
+            except (OSError, EOFError):
+                raise self._died() from None
         return self._stream
 
-    def _died(self) -> str:
-        """Why the process ended, in the words of the table of reasons."""
+    def _died(self) -> Exception:
+        """What to raise for a process that has ended."""
         assert self._process is not None
         code = self._process.wait()
         self._forget()
         if code == -signal.SIGALRM:
-            return reasons.SLOW_DECODING
+            return ImageError(reasons.SLOW_DECODING)
         if code < 0:
-            return f"{reasons.DECODING}: the decoder crashed ({signal.Signals(-code).name})"
-        return f"{reasons.DECODING}: the decoding process ended with exit code {code}"
+            return ImageError(f"{reasons.DECODING}: the decoder crashed ({signal.Signals(-code).name})")
+        return RuntimeError(f"the process that decodes ended with exit code {code}")
 
     def _forget(self) -> None:
         if self._stream is not None:
@@ -156,10 +164,13 @@ def main() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _silence_libraries()
     stream = cast(BinaryIO, socket.socket(fileno=int(sys.argv[1])).makefile("rwb"))
     with contextlib.suppress(EOFError, ConnectionError):
+        stream.write(_READY)
+        stream.flush()
         while True:
             _serve(stream)
 
@@ -187,9 +198,11 @@ def _answer(body: bytes, limits: Limits) -> tuple[dict[str, Any], bytes | memory
     try:
         decoded = _decode(body, limits)
     except ImageError as error:
-        return {"error": str(error)}, b""
+        return {"refused": str(error)}, b""
     except MemoryError:
-        return {"error": reasons.MUCH_MEMORY}, b""
+        return {"refused": reasons.MUCH_MEMORY}, b""
+    except Exception as error:  # noqa: BLE001 - raised again on the other side
+        return {"failed": f"{type(error).__name__}: {error}"}, b""
     facts = {f.name: getattr(decoded, f.name) for f in dataclasses.fields(decoded) if f.name != "pixels"}
     if decoded.pixels is None:
         return facts | {"shape": None}, b""

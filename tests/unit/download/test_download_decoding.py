@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,6 +288,12 @@ class TestSandbox:
         assert classify(words[0]) is R.DECODE_ERROR
         assert sandbox.decode(picture(30, 20, "TIFF"), limits()).width == 30
         sandbox.stop()
+
+    def test_a_process_that_does_not_start_is_no_broken_image(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("curate.download.sandbox._ROOT", "/nowhere")
+        monkeypatch.setattr(sys, "executable", shutil.which("false"))
+        with pytest.raises(RuntimeError, match="exit code 1"):
+            Sandbox().decode(picture(30, 20, "TIFF"), limits())
 
     def test_it_ends_with_its_parent(self) -> None:
         code = (
