@@ -75,9 +75,12 @@ def read_header(body: bytes, limits: Limits, scans: int | None = None) -> Header
 
     Raises:
         ImageError: no known format, a broken header, or a size outside the limits.
+        MemoryError: there is less than was counted on; not the image's fault, unless the sandbox says so.
     """
     try:
         image = Image.open(io.BytesIO(body), formats=FORMATS)
+    except MemoryError:
+        raise
     except Image.DecompressionBombError:
         raise ImageError(reasons.MANY_PIXELS) from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on bad bytes
@@ -106,6 +109,7 @@ def load(header: Header, limits: Limits) -> Decoded:
 
     Raises:
         ImageError: Pillow refuses to load it.
+        MemoryError: as from `read_header`.
     """
     image = header.image
     try:
@@ -122,10 +126,10 @@ def load(header: Header, limits: Limits) -> Decoded:
 def _load(image: Image.Image) -> None:
     try:
         image.load()
+    except MemoryError:
+        raise
     except Image.DecompressionBombError:
         raise ImageError(reasons.MANY_PIXELS) from None
-    except MemoryError:
-        raise ImageError(reasons.MUCH_MEMORY) from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on bad bytes
         raise decoding_error(error) from None
 

@@ -159,7 +159,7 @@ def decoding_bytes(
 
 
 def decoding_error(error: BaseException) -> ImageError:
-    """img2dataset's words for a decoder that failed, with what Pillow said."""
+    """What to raise for a decoder that failed: img2dataset's words, and what Pillow said."""
     words = str(error) or type(error).__name__
     if type(error).__name__ == "UnidentifiedImageError":
         words = "unknown format"  # Pillow's own words hold an address

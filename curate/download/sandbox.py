@@ -36,6 +36,7 @@ from curate.download.limits import ImageError, Limits, is_decoding_error
 SLACK = 32 << 20
 """Bytes beyond `decode_memory` before the kernel refuses: what Python itself and a decoder's tables take."""
 
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 _ROOT = str(Path(__file__).parents[2])
 _READY = b"ready"
 
@@ -44,10 +45,13 @@ class Sandbox:
     """The parent's side. Thread-safe: images are taken one after the other."""
 
     def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # there, the process is still the parent's
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stream: BinaryIO | None = None
-        os.register_at_fork(after_in_child=self.__init__)  # type: ignore[misc] # the process is the parent's
 
     def decode(self, body: bytes, limits: Limits) -> Decoded:
         """Decode in the other process, as `read_header` and `load` would here.
@@ -56,8 +60,8 @@ class Sandbox:
         ``LOAD_TRUNCATED_IMAGES``: what is missing of the pixels is black or grey.
 
         Raises:
-            ImageError: as they raise it; or it took longer than `decode_timeout`, or the process was killed.
-            RuntimeError: the process does not start, or has a bug.
+            ImageError: as they raise it; or it took longer than `decode_timeout`, or the decoder crashed.
+            RuntimeError: the process does not start, was killed, or has a bug.
         """
         with self._lock:
             stream = self._start()
@@ -66,6 +70,9 @@ class Sandbox:
                 reply, pixels = _receive(stream)
             except (OSError, EOFError):
                 raise self._died() from None
+            except BaseException:
+                self._end()  # what it still has to say is not the answer to the next question
+                raise
         if "refused" in reply:
             raise ImageError(reply["refused"])
         if "failed" in reply:
@@ -77,7 +84,7 @@ class Sandbox:
     def stop(self) -> None:
         """End the process; the next image starts a new one."""
         with self._lock:
-            self._forget()
+            self._end()
 
     def _start(self) -> BinaryIO:
         if self._stream is None:
@@ -102,19 +109,20 @@ class Sandbox:
         """What to raise for a process that has ended."""
         assert self._process is not None
         code = self._process.wait()
-        self._forget()
+        self._end()
         if code == -signal.SIGALRM:
             return ImageError(reasons.SLOW_DECODING)
-        if code < 0:
+        if -code in _CRASHES:
             return ImageError(f"{reasons.DECODING}: the decoder crashed ({signal.Signals(-code).name})")
         return RuntimeError(f"the process that decodes ended with exit code {code}")
 
-    def _forget(self) -> None:
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         if self._stream is not None:
             with contextlib.suppress(OSError):  # what was not sent yet
                 self._stream.close()
-        if self._process is not None:
-            self._process.wait()
         self._process = self._stream = None
 
 
