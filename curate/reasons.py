@@ -101,8 +101,21 @@ class DownloadReason(Reason):
     TOO_LARGE = "too_large", "The body is longer than allowed.", "download.max_bytes"
     EMPTY_BODY = "empty_body", "The body is empty."
     BODY_TOO_SMALL = "body_too_small", "The body is shorter than allowed.", "download.min_bytes"
-    TOO_MANY_PIXELS = "too_many_pixels", "The picture has more pixels than allowed.", "download.max_pixels"
-    DECODE_ERROR = "decode_error", "What came is no picture, or a broken one."
+    TOO_MANY_PIXELS = (
+        "too_many_pixels",
+        "More pixels than allowed, or decoding would take more memory than allowed.",
+        "download.max_pixels, download.decode_memory",
+    )
+    DECODE_ERROR = (
+        "decode_error",
+        "What came is no picture, or one that Pillow's plain load refuses.",
+        "download.truncated: keep keeps what a cut file still has",
+    )
+    DECODE_TIMEOUT = (
+        "decode_timeout",
+        "Decoding took too long.",
+        "download.decode_timeout; fewer download.threads",
+    )
     TOO_SMALL = "too_small", "The shorter side is smaller than allowed.", "download.min_image_size"
     ASPECT_RATIO = "aspect_ratio", "The picture is longer than allowed.", "download.max_aspect_ratio"
     OTHER = "other", "Something this table does not know; the words are in the column error_message."

@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from curate.clip.images import ImageError
+
 Prepared = npt.NDArray[Any]
 """One image (height, width, 3): uint8, or float32 that is already normalised."""
 
@@ -78,7 +80,15 @@ class Preparation:
         return np.float32 if self.exact else np.uint8
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """RGB image → array of ``shape`` and ``dtype``."""
+        """RGB image → array of ``shape`` and ``dtype``.
+
+        Raises:
+            ImageError: a strip so long that nothing of its shorter side is left when the longer one fits.
+        """
+        if self.resize_mode == "longest":
+            ratio = max(image.height / self.size[0], image.width / self.size[1])
+            if round(min(image.size) / ratio) < 1:
+                raise ImageError(f"{image.width} x {image.height} pixels are too narrow for {self.size}")
         if max(image.size) > _WIDEST * min(image.size) and self.resize_mode == "shortest":
             image = _middle(image, self.size[0], self._resampling)
         if self.exact:

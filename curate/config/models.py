@@ -136,6 +136,20 @@ class DownloadSettings(Settings):
     min_image_size: int = Field(0, ge=0, description="Shorter side of the original, pixels.")
     max_aspect_ratio: float | None = Field(None, ge=1, description="Longer over shorter side.")
     max_pixels: int = Field(89_478_485, ge=1, description="Read from the header, before decoding.")
+    truncated: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Images that end early or are damaged: `drop` them as `decode_error`, or `keep` what "
+        "Pillow can read of them (the rest is black or grey; `error_message` says what was wrong).",
+    )
+    decode_memory: int = Field(
+        512 << 20,
+        ge=1 << 24,
+        description="Bytes that decoding may take at a time in one worker. Images wait for room; one that "
+        "alone needs more is `too_many_pixels`.",
+    )
+    decode_timeout: float = Field(
+        30.0, gt=0, description="Seconds for decoding one image; a longer one is `decode_timeout`."
+    )
 
 
 class ModelSettings(StoredSource):

@@ -31,6 +31,8 @@ REDIRECT_BAD = "redirect to an invalid URL"
 BAD_URL = "invalid URL"
 BAD_SCHEME = "invalid URL: neither http nor https"
 MANY_PIXELS = "image area too large"
+MUCH_MEMORY = f"{MANY_PIXELS}: decoding takes more than download.decode_memory"
+SLOW_DECODING = "decoding took longer than download.decode_timeout"
 TOO_SMALL = "image too small"
 ASPECT_RATIO = "aspect ratio too large"
 DECODING = "Image decoding error"
@@ -51,6 +53,7 @@ _TABLE: tuple[tuple[str, DownloadReason], ...] = (
     (re.escape(BODY_TOO_SMALL), DownloadReason.BODY_TOO_SMALL),
     (r"redirect", DownloadReason.REDIRECT),
     (re.escape(DECODING), DownloadReason.DECODE_ERROR),
+    (re.escape(SLOW_DECODING), DownloadReason.DECODE_TIMEOUT),
     (re.escape(MANY_PIXELS), DownloadReason.TOO_MANY_PIXELS),
     (r"DecompressionBomb|decompression bomb", DownloadReason.TOO_MANY_PIXELS),
     (re.escape(TOO_SMALL), DownloadReason.TOO_SMALL),
@@ -91,6 +94,7 @@ _OF_THE_IMAGE = frozenset(
     {
         DownloadReason.TOO_MANY_PIXELS,
         DownloadReason.DECODE_ERROR,
+        DownloadReason.DECODE_TIMEOUT,
         DownloadReason.TOO_SMALL,
         DownloadReason.ASPECT_RATIO,
     }

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from PIL import Image
+from typing import TypeVar
 
 from curate.config.models import DownloadSettings
 from curate.download import engine
-from curate.download.decode import (
-    Header,
-    ImageError,
-    bgr_pixels,
-    can_keep,
-    load_rgb,
-    read_header,
-)
+from curate.download.decode import Decoded, Header, load, read_header
+from curate.download.limits import ImageError, Limits, is_decoding_error
+from curate.download.memory import BUDGET, LARGE, THREADS, give_back
+from curate.download.outline import outline
+from curate.download.rgb import Pixels
+from curate.download.sandbox import SANDBOX
 
-DECODERS = 2
-"""Images decoded at a time in one worker, which has one core: one decodes while one waits for Python."""
-
-PIXELS_IN_FLIGHT = 32_000_000
-"""Pixels decoded at a time in one worker; one larger image is decoded alone. About 10 bytes each."""
-
-MAX_EXIF_BLOCK = 1 << 20
-MAX_EXIF_VALUE = 256
-MAX_EXIF = 16_384
-"""Limits on EXIF: bytes read, characters of one value, characters of the JSON. Beyond the last, NULL."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,47 +31,78 @@ class Picture:
     exif: str | None
     sha256: str
     """Of the downloaded bytes."""
+    damage: str = ""
+    """What was wrong with it, when it is kept though truncated."""
 
 
-class PixelGate:
-    """Bounds what is decoded at a time, by images and by pixels."""
+def with_decoded(body: bytes, limits: Limits, use: Callable[[Decoded], T]) -> T:
+    """What ``use`` makes of a body decoded, in this thread or in the sandbox, within the budget of memory.
 
-    def __init__(self, images: int = DECODERS, pixels: int = PIXELS_IN_FLIGHT) -> None:
-        self._images = images
-        self._pixels = pixels
-        self._inside = 0
-        self._sum = 0
-        self._changed = threading.Condition()
+    The verdict is that of Pillow's plain ``load()``, wherever it is decoded.
 
-    @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        """Wait until an image of so many pixels fits, or nothing else is inside."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._fits(pixels))
-            self._inside += 1
-            self._sum += pixels
-            # One thread is woken at a time, and wakes the next: sixty that wake up for one place cost
-            # more than the decoding. Whoever leaves last wakes one that fits, so nobody is forgotten.
-            self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._sum -= pixels
-                self._changed.notify()
+    Raises:
+        ImageError: it does not decode, or its size is outside the limits; or what ``use`` raises.
+    """
+    result, taken = _with_decoded(body, limits, use)
+    if taken > LARGE:
+        give_back()
+    return result
 
-    def _fits(self, pixels: int) -> bool:
-        return self._inside == 0 or (self._inside < self._images and self._sum + pixels <= self._pixels)
+
+def _with_decoded(body: bytes, limits: Limits, use: Callable[[Decoded], T]) -> tuple[T, int]:
+    """The result, and how many bytes it took; nothing of them is referred to any more."""
+    total = limits.decode_memory
+    header = _open_here(body, limits)
+    if header is not None:
+        with BUDGET.hold(header.needed, total):
+            decoded = _load_here(header, limits)
+            if decoded is not None:
+                return use(decoded), header.needed
+    # How much it will take is known only there, where it is opened: so it has all the memory.
+    with BUDGET.hold(total, total):
+        return use(SANDBOX.decode(body, limits)), total
+
+
+def _open_here(body: bytes, limits: Limits) -> Header | None:
+    """An image that this thread may load; None for the sandbox."""
+    seen = outline(body)
+    if seen is None:
+        return None
+    limits.check_size(seen.width, seen.height)
+    if not seen.in_thread:
+        return None
+    try:
+        header = read_header(body, limits, seen.scans)
+    except ImageError as error:
+        if _may_be_kept(error, limits):
+            return None
+        raise
+    return header if header.size == (seen.width, seen.height) else None
+
+
+def _load_here(header: Header, limits: Limits) -> Decoded | None:
+    try:
+        return load(header, limits)
+    except ImageError as error:
+        if _may_be_kept(error, limits):
+            return None
+        raise
+
+
+def _may_be_kept(error: ImageError, limits: Limits) -> bool:
+    return limits.truncated == "keep" and is_decoding_error(error)
 
 
 class Shrinker:
-    """Checks, decodes, resizes and encodes. One per shard, shared by its threads."""
+    """Checks, decodes, resizes and encodes. One per shard, shared by its threads.
+
+    All shrinkers of a process together hold at most `decode_memory` bytes for images in flight, plus what the
+    sandbox holds when idle (25 MB) and a few MB per thread.
+    """
 
     def __init__(self, settings: DownloadSettings) -> None:
-        self.settings = settings
+        self.limits = Limits.from_settings(settings)
         self._resizer = engine.make_resizer(settings)
-        self._gate = PixelGate()
 
     def __call__(self, body: bytes) -> Picture:
         """The stored form of an image.
@@ -96,50 +110,30 @@ class Shrinker:
         Raises:
             ImageError: it does not decode, or its size is outside the limits.
         """
-        header = read_header(body, self.settings)
-        keep = can_keep(header, self.settings)
-        with self._gate.hold(header.pixels):
-            image = load_rgb(header, self.settings, whole=keep)
-            if keep:
-                # Decoding was the proof that these bytes are an image.
-                data, width, height = body, *image.size
-            else:
-                data, width, height = self.resize(image)
+        return THREADS.run(self._shrink, body)
+
+    def _shrink(self, body: bytes) -> Picture:
+        return with_decoded(body, self.limits, lambda decoded: self._store(body, decoded))
+
+    def _store(self, body: bytes, decoded: Decoded) -> Picture:
+        if decoded.pixels is None:
+            data, width, height = body, decoded.width, decoded.height
+        else:
+            data, width, height = self.resize(decoded.pixels)
         return Picture(
             data=data,
             width=width,
             height=height,
-            original_width=header.width,
-            original_height=header.height,
-            exif=exif_json(header),
+            original_width=decoded.width,
+            original_height=decoded.height,
+            exif=decoded.exif,
             sha256=hashlib.sha256(body).hexdigest(),
+            damage=decoded.damage,
         )
 
-    def resize(self, image: Image.Image) -> tuple[bytes, int, int]:
-        """An RGB image through the engine: encoded, width, height. Raises ImageError in its words."""
-        pixels = bgr_pixels(image)
-        image.close()
+    def resize(self, pixels: Pixels) -> tuple[bytes, int, int]:
+        """Pixels through the engine: encoded, width, height. Raises ImageError in its words."""
         data, width, height, words = engine.resize(self._resizer, pixels)
         if data is None:
             raise ImageError(words)
         return data, width, height
-
-
-def exif_json(header: Header) -> str | None:
-    """EXIF tags as the engine stores them: a JSON object of strings, ``{}`` when there are none."""
-    block = header.exif
-    if block is None:
-        return None if header.format == "TIFF" else "{}"
-    if len(block) > MAX_EXIF_BLOCK:
-        return None
-    try:
-        import exifread
-
-        tags: dict[str, Any] = exifread.process_file(
-            io.BytesIO(block.removeprefix(b"Exif\0\0")), details=False
-        )
-        values = {str(k): str(v).strip()[:MAX_EXIF_VALUE] for k, v in tags.items() if v is not None}
-        text = json.dumps(values)
-    except Exception:  # noqa: BLE001 - a broken EXIF block costs the EXIF, not the image
-        return None
-    return text if len(text) <= MAX_EXIF else None

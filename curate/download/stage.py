@@ -16,13 +16,14 @@ from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, IMAGES, need_all_shards
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace, ref_of
-from curate.download.decode import ImageError
 from curate.download.fetch import fetch
+from curate.download.limits import ImageError
 from curate.download.opener import Opener, proxy_of
 from curate.download.reasons import classify, describe, tidy
 from curate.download.resize import Picture, Shrinker
 from curate.download.window import ordered_map
 from curate.download.writer import ShardWriter
+from curate.engine.reporting import report
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import ConfigError, DataError
 from curate.reasons import DownloadReason
@@ -70,7 +71,8 @@ class Downloader:
             received, tries = fetched.received, fetched.tries
             if fetched.body is None:
                 return _failed(candidate, fetched.error, received, tries)
-            return Result(candidate, self.shrink(fetched.body), received=received, tries=tries)
+            picture = self.shrink(fetched.body)
+            return Result(candidate, picture, picture.damage, received=received, tries=tries)
         except ImageError as error:
             return _failed(candidate, tidy(str(error)), received, tries)
         except Exception as error:  # noqa: BLE001 - an unforeseen failure costs its row and says so
@@ -89,6 +91,7 @@ class DownloadStage(Stage):
     """
 
     name = "download"
+    code_version: ClassVar[int] = 2
     guarded: ClassVar[bool] = True
 
     def __init__(self, settings: DownloadSettings) -> None:
@@ -127,6 +130,7 @@ class DownloadStage(Stage):
                     received += result.received
                     tries += result.tries
                     writer.write(result.candidate, result.picture, result.error, result.reason)
+                    report(writer.count, writer.successes, writer.drops)
             refs = [ref_of(tar, tar_path), ref_of(table, table_path)]
         refs.append(workspace.write_json(layout.image_stats(shard), writer.stats(started, time.time())))
         return Outcome(

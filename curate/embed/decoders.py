@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from curate.clip.images import decode
+from curate.clip.images import ImageError, decode
 from curate.clip.model import Clip
 from curate.clip.pixels import Preparation
 from curate.clip.text import Tokens
@@ -72,7 +72,7 @@ def prepare_images(path: str, spans: Sequence[Span], targets: Sequence[Target]) 
                 image = decode(os.pread(descriptor, size, offset))
                 for preparation, array in arrays:
                     array[row] = preparation.prepare(image)
-            except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
+            except ImageError:
                 for _, array in arrays:
                     array[row] = 0
                 broken.append(row)

@@ -26,6 +26,7 @@ from curate.clip.vectors import Vectors
 from curate.dataset.tars import image_spans
 from curate.embed.blocks import Block
 from curate.embed.decoders import Decoders, Span, forget_all
+from curate.engine.reporting import report
 from curate.errors import DataError
 from curate.reasons import EmbedReason
 
@@ -125,6 +126,7 @@ class _Images:
 
     def __init__(self, samples: int) -> None:
         self.reasons: list[str | None] = [None] * samples
+        self.finished = 0
         self.vectors: dict[int, Vectors] = {}
 
     def read(self, clips: Sequence[Clip], uids: Mapping[str, int], tar: Path | None, pool: Decoders) -> None:
@@ -182,6 +184,8 @@ class _Images:
         good = np.array([self.reasons[row] is None for row in work.rows.tolist()], bool)
         for clip, pending in work.running:
             self.vectors[id(clip)][work.rows[good]] = pending.result()[good]
+        self.finished += len(work.rows)
+        report(self.finished, self.finished, {})
         _give_back(work, pool)
 
 

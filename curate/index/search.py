@@ -175,7 +175,7 @@ class Searcher:
 
     def image_vector(self, image: str | Path | bytes) -> Vectors:
         """An image in the model's space, float32 (dim,)."""
-        from curate.clip.images import decode
+        from curate.clip.images import ImageError, decode
 
         name = "image" if isinstance(image, bytes) else str(image)
         try:
@@ -185,7 +185,7 @@ class Searcher:
         clip = self._clip()
         try:
             pixels = clip.prepare(decode(data))
-        except Exception as error:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
+        except ImageError as error:
             raise UserError(f"search: {name} is not an image that can be decoded ({error})") from None
         vector: Vectors = clip.encode_images(pixels[None])[0]
         return vector

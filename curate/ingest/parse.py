@@ -19,6 +19,7 @@ from curate.config.base import fingerprint
 from curate.config.models import IngestSettings, SourceSettings
 from curate.dataset import layout
 from curate.dataset.workspace import FileRef, Workspace
+from curate.engine.reporting import report
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError, reaching
 from curate.ingest.inputs import InputFile, expand_inputs, guess_format, is_web
@@ -106,7 +107,7 @@ class ParseStage(Stage):
         outputs: list[FileRef] = []
         spilled: Counter[str] = Counter()
         waiting: list[pa.RecordBatch] = []
-        rows = size = kept_rows = 0
+        rows = size = kept_rows = parsed = 0
 
         def spill() -> None:
             nonlocal rows, size, kept_rows
@@ -125,6 +126,8 @@ class ParseStage(Stage):
                 waiting.append(batch)
                 rows += batch.num_rows
                 size += batch.nbytes
+                parsed += batch.num_rows
+                report(parsed + counts.total(), parsed, counts)
                 if rows >= self.ingest.rows_in_memory or size >= MAX_SPILL_BYTES:
                     spill()
             if lost := stats[BYTES_LOST] - lost:

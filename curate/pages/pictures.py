@@ -14,25 +14,40 @@ from curate.dataset.tars import images_of
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
 
+STORED = ("JPEG", "PNG", "WEBP")
+"""Formats that a dataset stores its images in."""
+
 SIDE = 192
 """Pixels of the longer side, unless told otherwise."""
 
 
 def thumbnail(image: bytes, side: int = SIDE) -> str | None:
     """A WebP of at most ``side`` by ``side`` pixels as a data URL; None when it cannot be decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = _load(image, side)
+        if loaded is None:
+            return None
+        transparent = "A" in loaded.getbands() or "transparency" in loaded.info
+        small = loaded.convert("RGBA" if transparent else "RGB")
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        small.save(out, "WEBP", quality=74, method=4)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _load(image: bytes, side: int) -> Image.Image | None:
+    """An image upright, a JPEG perhaps smaller than it is; None for what Pillow refuses to load."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(image)) as picture:
-                picture.draft("RGB", (side, side))
-                upright = ImageOps.exif_transpose(picture)
-                small = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-                small.thumbnail((side, side), Image.Resampling.LANCZOS)
-                out = io.BytesIO()
-                small.save(out, "WEBP", quality=74, method=4)
+        picture = Image.open(io.BytesIO(image), formats=STORED)
+        picture.draft("RGB", (side, side))
+        picture.load()
     except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
         return None
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # noqa: BLE001 - a broken EXIF block is no EXIF block
+        return picture
 
 
 def thumbnails(workspace: Workspace, shard: str, uids: Iterable[str], side: int = SIDE) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curate.clip.images import decode
+from curate.clip.images import ImageError, decode
 from curate.dataset import layout
 from curate.dataset.tars import members
 from curate.dataset.workspace import Workspace
@@ -24,7 +24,7 @@ def show_images(workspace: Workspace, shard: str, uids: Sequence[str], judges: S
                 continue
             try:
                 image = decode(data)
-            except Exception:  # noqa: BLE001 - what Pillow raises for a broken image has no common base
+            except ImageError:
                 continue
             for judge in judges:
                 judge.add(row, image)

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curate.download import decode, engine
-from curate.download.decode import ImageError, bgr_pixels, read_header
+from curate.download import engine
+from curate.download.decode import load, read_header
+from curate.download.exif import MAX_EXIF
+from curate.download.limits import ImageError, Limits
+from curate.download.memory import ByteBudget, DecodingThreads
 from curate.download.reasons import classify
-from curate.download.resize import MAX_EXIF, Picture, PixelGate, Shrinker
+from curate.download.resize import Picture, Shrinker
+from curate.download.rgb import UPRIGHT, bgr_pixels
 from curate.reasons import DownloadReason as R
 from tests.unit.download.web import picture, settings
 
@@ -32,6 +37,14 @@ Pixels = npt.NDArray[np.uint8]
 
 def shrink(data: bytes, **changes: Any) -> Picture:
     return Shrinker(settings(**changes))(data)
+
+
+def decoded(data: bytes, **changes: Any) -> Pixels:
+    """Pixels before the resize."""
+    limits = Limits.from_settings(settings(**changes))
+    found = load(read_header(data, limits), limits).pixels
+    assert found is not None
+    return found
 
 
 def pixels(result: Picture) -> Pixels:
@@ -154,17 +167,16 @@ class TestSizes:
     def test_reduced_decoding_looks_like_the_whole(self) -> None:
         data = encoded(Image.open(io.BytesIO(picture(1600, 1200, "PNG"))), "JPEG", quality=95)
         fast = shrink(data, image_size=128)
-        header = read_header(data, settings(image_size=128))
-        slow = Shrinker(settings(image_size=128)).resize(decode.load_rgb(header, settings(), True))
+        whole = decoded(data, resize_mode="no", skip_reencode=False)
+        assert whole.shape == (1200, 1600, 3)
+        slow = Shrinker(settings(image_size=128)).resize(whole)
         assert (fast.width, fast.height) == slow[1:]
         difference = np.abs(pixels(fast).astype(int) - np.asarray(Image.open(io.BytesIO(slow[0])), int))
         assert difference.mean() < 1.5
 
     def test_reduced_decoding_never_goes_below_twice_the_target(self) -> None:
-        config = settings(image_size=128)
         for width in (255, 300, 511, 512, 513, 1024, 2047):
-            image = decode.load_rgb(read_header(picture(width, width + 7), config), config, whole=False)
-            assert image.width >= min(width, 256)
+            assert decoded(picture(width, width + 7), image_size=128).shape[1] >= min(width, 256)
 
 
 class TestUpright:
@@ -174,7 +186,7 @@ class TestUpright:
         """Stored turned, flagged as such: comes out as the photographer saw it."""
         upright = quadrants()
         inverse = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-        stored = upright if orientation == 1 else upright.transpose(decode._UPRIGHT[inverse[orientation]])
+        stored = upright if orientation == 1 else upright.transpose(UPRIGHT[inverse[orientation]])
         exif = Image.Exif()
         exif[0x0112] = orientation
         options = {"quality": 95} if fmt == "JPEG" else {}
@@ -348,30 +360,70 @@ class TestExif:
         assert found is None or isinstance(json.loads(found), dict)
 
 
-def test_gate_bounds_images_and_pixels() -> None:
-    gate = PixelGate(images=3, pixels=100)
-    inside: list[int] = []
-    worst: list[tuple[int, int]] = []
-    lock = threading.Lock()
+class Crowd:
+    """Who is inside at a time, of threads that come for so many bytes each."""
+
+    def __init__(self) -> None:
+        self.inside: list[int] = []
+        self.worst: list[tuple[int, int]] = []
+        self.lock = threading.Lock()
+
+    def enter(self, size: int) -> None:
+        with self.lock:
+            self.inside.append(size)
+            self.worst.append((len(self.inside), sum(self.inside)))
+        time.sleep(0.001)
+        with self.lock:
+            self.inside.remove(size)
+
+    def come(self, work: Callable[[int], None], sizes: list[int]) -> None:
+        threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(self.worst) == len(sizes)
+
+
+def test_budget_bounds_bytes() -> None:
+    budget, crowd = ByteBudget(), Crowd()
 
     def work(size: int) -> None:
-        with gate.hold(size):
-            with lock:
-                inside.append(size)
-                worst.append((len(inside), sum(inside)))
-            time.sleep(0.001)
-            with lock:
-                inside.remove(size)
+        with budget.hold(size, 100):
+            crowd.enter(size)
 
-    sizes = [10, 40, 60, 500, 1, 99, 30] * 10
-    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
-    for thread in threads:
-        thread.start()
+    crowd.come(work, [10, 40, 60, 500, 1, 99, 30] * 10)
+    assert all(total <= 100 or count == 1 for count, total in crowd.worst)
+    assert max(count for count, _ in crowd.worst) > 1
+
+
+def test_nobody_overtakes_a_large_image() -> None:
+    budget = ByteBudget()
+    order: list[int] = []
+    threads = []
+
+    def work(size: int) -> None:
+        with budget.hold(size, 100):
+            order.append(size)
+
+    with budget.hold(50, 100):
+        for size in (100, 1, 2, 3):
+            threads.append(threading.Thread(target=work, args=(size,)))
+            threads[-1].start()
+            time.sleep(0.02)
+        assert order == []
     for thread in threads:
         thread.join()
-    assert len(worst) == len(sizes)
-    assert max(count for count, _ in worst) <= 3
-    assert all(total <= 100 or count == 1 for count, total in worst)
+    assert order[0] == 100
+    assert sorted(order) == [1, 2, 3, 100]
+
+
+def test_few_threads_decode() -> None:
+    pool, crowd = DecodingThreads(3), Crowd()
+    crowd.come(lambda size: pool.run(crowd.enter, size), [1] * 30)
+    assert max(count for count, _ in crowd.worst) <= 3
+    with pytest.raises(ValueError, match="literal"):
+        pool.run(int, "x")
 
 
 def test_malformed_fixtures(fixtures_dir: Path) -> None:

@@ -119,5 +119,5 @@ def test_words_fit_on_a_line(text: str) -> None:
 def test_status() -> None:
     assert status_of(None) == "success"
     assert {r for r in R if status_of(r) == "failed_to_resize"} == {
-        R.DECODE_ERROR, R.TOO_MANY_PIXELS, R.TOO_SMALL, R.ASPECT_RATIO,
+        R.DECODE_ERROR, R.DECODE_TIMEOUT, R.TOO_MANY_PIXELS, R.TOO_SMALL, R.ASPECT_RATIO,
     }  # fmt: skip

@@ -39,6 +39,7 @@ from tests.unit.download.web import (
     body,
     drip,
     hang_up,
+    hanging,
     make_shard,
     picture,
     redirect,
@@ -122,6 +123,28 @@ def test_a_shard(site: Site, workspace: Workspace) -> None:
     assert sum(stats["status_dict"].values()) == 26
 
 
+def test_truncated_images_are_kept_when_asked_for_and_the_row_says_so(
+    site: Site, workspace: Workspace, tmp_path: Path
+) -> None:
+    whole = picture(120, 90, seed=3, quality=95)
+    pairs = [(site.add("/cut", body(whole[:-400])), "cut"), (site.add("/whole", body(whole)), "whole")]
+    other = Workspace(str(tmp_path / "other"))
+    for where in (workspace, other):
+        make_shard(where, pairs)
+    assert run(other).drops == {"decode_error": 1}
+    outcome = run(workspace, truncated="keep")
+    assert (outcome.rows_out, outcome.drops) == (2, {})
+    rows = {row["caption"]: row for row in table_of(workspace).to_pylist()}
+    assert rows["whole"]["error_message"] is None
+    assert rows["cut"]["error_message"].startswith("Image decoding error: image file is truncated")
+    assert (rows["cut"]["status"], rows["cut"]["reason"]) == ("success", None)
+    for row in rows.values():
+        Image.open(io.BytesIO(files_of(workspace)[f"{row['uid']}.jpg"])).load()
+    stats = workspace.read_json(layout.image_stats("00000"))
+    assert stats["successes"] == 2
+    assert sum(stats["status_dict"].values()) == 2
+
+
 def test_same_answers_same_bytes(site: Site, workspace: Workspace, tmp_path: Path) -> None:
     pairs = [(site.add(f"/{i}", body(picture(400, 300, seed=i))), str(i)) for i in range(12)]
     pairs += [(site.add("/no", body(b"\x00" * 50)), "no"), (site.base + "/404", "gone")]
@@ -156,6 +179,7 @@ def answers(site: Site) -> dict[R, tuple[Answer | str, dict[str, Any]]]:
         R.BODY_TOO_SMALL: (body(picture()), {"min_bytes": 100_000}),
         R.TOO_MANY_PIXELS: (body(picture()), {"max_pixels": 100}),
         R.DECODE_ERROR: (body(picture()[:300]), {}),
+        R.DECODE_TIMEOUT: (body(hanging()), {"decode_timeout": 0.3}),
         R.TOO_SMALL: (body(picture()), {"min_image_size": 100}),
         R.ASPECT_RATIO: (body(picture(100, 10)), {"max_aspect_ratio": 2}),
         R.OTHER: (status(999), {}),
@@ -174,7 +198,9 @@ def test_every_reason(site: Site, workspace: Workspace, reason: R, monkeypatch: 
     (row,) = table_of(workspace).to_pylist()
     assert row["reason"] == str(reason)
     assert row["error_message"]
-    resized = reason in (R.TOO_MANY_PIXELS, R.DECODE_ERROR, R.TOO_SMALL, R.ASPECT_RATIO)
+    resized = reason in (
+        R.TOO_MANY_PIXELS, R.DECODE_ERROR, R.DECODE_TIMEOUT, R.TOO_SMALL, R.ASPECT_RATIO,
+    )  # fmt: skip
     assert row["status"] == ("failed_to_resize" if resized else "failed_to_download")
     assert files_of(workspace) == {}
 

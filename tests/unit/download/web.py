@@ -32,6 +32,12 @@ def picture(width: int = 64, height: int = 48, fmt: str = "JPEG", seed: int = 0,
     return stream.getvalue()
 
 
+def hanging(width: int = 60_000_000) -> bytes:
+    """A BMP of one row: one pixel, then an end of line, which Pillow fills byte by byte for many seconds."""
+    head = struct.pack("<IiiHHIIiiII", 40, width, 1, 1, 8, 1, 0, 0, 0, 256, 0)
+    return struct.pack("<2sIII", b"BM", 0, 0, 14 + 40 + 1024) + head + bytes(1024) + b"\1\5\0\0"
+
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
