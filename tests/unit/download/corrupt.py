@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +150,11 @@ def copies(images: Sequence[Image.Image], count: int, seed: int) -> Iterator[tup
 def by_pillow(body: bytes) -> Verdict:
     """Pillow's plain ``load()``, and from it the upright pixels on white."""
     try:
-        image = Image.open(io.BytesIO(body))
-        size = image.size
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(body))
+            size = image.size
+            image.load()
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises
         return Verdict(False, f"{type(error).__name__}: {error}")
     return Verdict(True, "", size, image.mode, image.format or "", reference(image))
