@@ -24,8 +24,8 @@ from curate.config.base import Settings
 from curate.config.wording import nearest, shown
 from curate.errors import ConfigError
 
-PLUGIN = "plug-in"
-"""Key of facts: no name of a field has a hyphen."""
+PLUGIN, CODE_VERSION = "plug-in", "code-version"
+"""Keys of facts that are no settings: what else decides the output."""
 
 
 class KindSettings(Settings):
@@ -256,6 +256,11 @@ class KindOf(Written):
         """Validated by the class of its kind, and serialised by it."""
         serialization = core_schema.simple_ser_schema("any")
         return core_schema.no_info_plain_validator_function(self.kinds.validate, serialization=serialization)
+
+
+def as_written(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have these facts, as they stand in a config."""
+    return {key: value for key, value in facts.items() if key not in (PLUGIN, CODE_VERSION)}
 
 
 def keys_of(settings: type[BaseModel]) -> list[str]:

@@ -9,7 +9,8 @@ import yaml
 
 from curate import __version__
 from curate.dataset.account import Step
-from curate.dataset.funnel import percent, rules_of
+from curate.rules.account.reading import rules_of
+from curate.text.numbers import percent
 
 SIZES = (
     (10**3, "n<1K"),

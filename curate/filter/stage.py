@@ -15,12 +15,15 @@ from curate.dataset.selections import COUNTS, SUBSET
 from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.errors import UserError
-from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
+from curate.filter.frozen import Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
-from curate.rules.breakdown import account_columns
-from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.funnel import Funnel
+from curate.rules.account.breakdown import account_columns
+from curate.rules.account.funnel import Funnel
+from curate.rules.account.run import FUNNEL, LEARNED, ExperimentRun
+from curate.rules.judging import Judge
+from curate.rules.learning import learn
 from curate.rules.logic import Copies, Mask
+from curate.rules.program import Program, compile_experiment
 from curate.rules.settings import settings_of
 from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import Column
@@ -47,7 +50,7 @@ class FilterStage(Stage):
     """
 
     inline = True
-    code_version = 2
+    code_version = 3
 
     def __init__(
         self,
@@ -133,7 +136,7 @@ class FilterStage(Stage):
         }
         if self.frozen is not None:
             self.frozen.show(facts["rules"])
-        path = layout.selection_file(self.experiment_name, "funnel.json")
+        path = layout.selection_file(self.experiment_name, FUNNEL)
         outputs.append(workspace.write_json(path, facts))
         outputs.append(self._write_learned(workspace, program, columns, learned, funnel.rows, files))
         self._remove_others(workspace, outputs)
@@ -206,13 +209,11 @@ class FilterStage(Stage):
         files: Mapping[str, FileRef],
     ) -> FileRef:
         made_by = makers(workspace, {name: columns[name] for name in program.all_columns()})
-        facts = {
-            "format": FORMAT,
-            "experiment": self.experiment_name,
-            "settings": dict(self.selecting),
-            "rows": rows,
-            "frozen": self.frozen.facts() if self.frozen is not None else None,
-            "columns": {
+        run = ExperimentRun(
+            self.experiment_name,
+            self.selecting,
+            rows,
+            {
                 name: {
                     "family": str(columns[name].family),
                     "type": str(columns[name].type),
@@ -220,13 +221,14 @@ class FilterStage(Stage):
                 }
                 for name in program.all_columns()
             },
-            "rules": {
+            {
                 rule.name: {"kind": rule.kind, "expression": rule.text, **learned[rule.name]}
                 for rule in program.rules
             },
-            "files": {name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
-        }
-        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), facts)
+            {name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
+            self.frozen.facts() if self.frozen is not None else None,
+        )
+        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), run.facts())
 
     def _remove_others(self, workspace: Workspace, outputs: list[FileRef]) -> None:
         """Files of shards or rules that an earlier run of this experiment had."""

@@ -8,10 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from curate.config.base import Settings
-from curate.config.kinds import KindOf, KindSettings, OpenSet
-
-CODE_VERSION = "code-version"
-"""Key of facts: no name of a field has a hyphen."""
+from curate.config.kinds import CODE_VERSION, KindOf, KindSettings, OpenSet
 
 
 class RuleSettings(KindSettings):

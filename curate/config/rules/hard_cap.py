@@ -11,7 +11,7 @@ class HardCapRule(RuleSettings):
     """Hard cap sampling: rows drawn with replacement by softmax, each at most so many times."""
 
     kind = "hard_cap"
-    implementation = "curate.rules.kinds.caps:HardCap"
+    implementation = "curate.rules.kinds.repeated:HardCap"
 
     hard_cap: str = Field(description="Column or expression with the score, a logit.")
     count: int | None = Field(None, ge=1, description="Draws in all. Default: one for each row it looks at.")

@@ -11,7 +11,7 @@ class SoftCapRule(RuleSettings):
     """Soft cap sampling: rows drawn again and again by softmax, each time a little less likely."""
 
     kind = "soft_cap"
-    implementation = "curate.rules.kinds.caps:SoftCap"
+    implementation = "curate.rules.kinds.repeated:SoftCap"
 
     soft_cap: str = Field(description="Column or expression with the score, a logit.")
     count: int | None = Field(

@@ -28,7 +28,7 @@ from curate.dataset.workspace import Workspace
 from curate.download.writer import table_schema
 from curate.ingest.parse import CANDIDATE_COLUMNS
 from curate.pipeline import build
-from curate.rules.experiment import compile_experiment
+from curate.rules.program import compile_experiment
 from curate.rules.settings import settings_of
 from curate.run.engine import Engine
 from curate.samples.columns import Column

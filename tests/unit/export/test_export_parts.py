@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dataset.funnel import percent, rules_of
 from curate.dataset.tars import images_of
 from curate.errors import DataError
 from curate.export.card import dataset_card, metadata, size_category
 from curate.export.plan import cut
 from curate.export.rows import as_dicts, in_order, selected
+from curate.rules.account.reading import rules_of
+from curate.text.numbers import percent
 
 
 @settings(deadline=None)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from curate.rules.thresholds import bound_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +27,8 @@ from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
-from curate.rules import breakdown
-from curate.rules.breakdown import Breakdown, account_columns, countable
-from curate.rules.thresholds import bound_in
+from curate.rules.account import breakdown
+from curate.rules.account.breakdown import Breakdown, account_columns, countable
 from curate.run.plan import make_plan
 from curate.samples.columns import Column
 from tests.unit.filter.filter_oracle import Answer, judge, number

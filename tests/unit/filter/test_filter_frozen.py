@@ -15,25 +15,26 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from curate.rules.compiling import _COMPILERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from curate.cli import app
-from curate.config.filters import BalanceRule, Experiment, travels
+from curate.config.filters import Experiment, travels
 from curate.config.loading import check
+from curate.config.rules.balance import BalanceRule
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
-from curate.rules import sources
-from curate.rules.compiling import _COMPILERS
-from curate.rules.experiment import compile_experiment
-from curate.rules.explain import as_run, verdict
+from curate.rules.account.explain import as_run, verdict
+from curate.rules.program import compile_experiment
 from curate.run.engine import run_unit
 from curate.run.plan import make_plan
+from curate.samples import sources
 from curate.samples.columns import columns_of
 from curate.samples.database import open_database
 from curate.samples.folded import FoldedPool

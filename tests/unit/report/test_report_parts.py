@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from curate.rules.thresholds import Threshold, thresholds_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,7 +16,6 @@ from curate.report.charts import histogram, number
 from curate.report.page import size_text
 from curate.report.picking import Gallery, draws, ranks
 from curate.report.statistics import Groups, Histogram, edges_for, hosts
-from curate.rules.thresholds import Threshold, thresholds_in
 
 
 def test_edges_hold_all_cuts_and_nearly_all_values() -> None:

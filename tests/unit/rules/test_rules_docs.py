@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from curate.rules.compiling import _COMPILERS
 
 from curate.config.filters import RULE_KEYS, Experiment
 from curate.config.loading import check
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.workspace import ref_of
-from curate.rules.compiling import _COMPILERS
 from tests.unit.filter.filter_pool import (
     as_table,
     commit,

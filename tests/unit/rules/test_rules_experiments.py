@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from curate.rules.compiling import _COMPILERS
 
 from curate.config.filters import RULE_KEYS, Experiment
 from curate.config.loading import check
@@ -16,10 +17,11 @@ from curate.dataset import layout
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, UserError
-from curate.rules.compiling import _COMPILERS
-from curate.rules.draws import exponentials, salt_of, uniforms, words_of
-from curate.rules.experiment import Judge, compile_experiment, learn
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
+from curate.rules.algorithms.draws import exponentials, salt_of, uniforms, words_of
+from curate.rules.judging import Judge
+from curate.rules.learning import learn
+from curate.rules.program import compile_experiment
 from curate.samples.committed import Committed
 from curate.samples.database import open_database
 from curate.samples.pool import Pool

@@ -16,7 +16,7 @@ from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.uid import halves
 from curate.errors import UserError
-from curate.rules.members import UidSet
+from curate.rules.kinds.members import UidSet
 from curate.run.engine import run_unit
 from curate.run.plan import make_plan
 from tests.unit.filter.filter_pool import (
