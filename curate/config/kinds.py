@@ -141,12 +141,9 @@ class OpenSet(Generic[KindT]):
         if isinstance(value, self.base):
             return value
         mapping = self.as_mapping(value)
-        if mapping is None:
-            expected = f"{'text or ' if self.text else ''}a mapping of keys"
-            raise _error("kind_type", f"expected {expected}, got {shown(value)}")
-        settings = self.kind_of(mapping)
+        settings = None if mapping is None else self.kind_of(mapping)
         if settings is None:
-            raise self._unknown(mapping)
+            raise self._unknown(mapping, value)
         return settings.model_validate(mapping)
 
     def as_mapping(self, value: Any) -> Mapping[str, Any] | None:
@@ -165,17 +162,19 @@ class OpenSet(Generic[KindT]):
             return False
         return self.kind_of(new) not in (None, before)
 
-    def _unknown(self, value: Mapping[str, Any]) -> Exception:
+    def _unknown(self, mapping: Mapping[str, Any] | None, value: Any) -> Exception:
         names = self.names()
         if self.tag is None:
-            near = next(filter(None, (nearest(str(key), names) for key in value)), "")
+            near = next(filter(None, (nearest(str(key), names) for key in mapping or ())), "")
             return _error("unknown_kind", f"{near} a {self.what} needs one of the keys: {', '.join(names)}")
-        if self.tag not in value:
+        if mapping is None:
+            return _error("unknown_kind", f"expected a mapping of keys, got {shown(value)}")
+        if self.tag not in mapping:
             missing = InitErrorDetails(type="missing", loc=(self.tag,), input=value)
             return ValidationError.from_exception_data(self.what, [missing])
-        given, listed = str(value[self.tag]), ", ".join(f"'{name}'" for name in names)
+        given, listed = str(mapping[self.tag]), ", ".join(f"'{name}'" for name in names)
         error = _error("unknown_kind", f"{nearest(given, names)} '{given}' is none of {listed}")
-        wrong = InitErrorDetails(type=error, loc=(self.tag,), input=value[self.tag])
+        wrong = InitErrorDetails(type=error, loc=(self.tag,), input=mapping[self.tag])
         return ValidationError.from_exception_data(self.what, [wrong])
 
     def defined_in(self, module: str) -> list[type[KindT]]:

@@ -14,7 +14,7 @@ from curate.config.locating import KeyPath, located
 from curate.config.reading import Places, line_of
 from curate.config.wording import complaint, nearest, of_a_key, place_of
 
-_NO_MAPPING = ("model_type", "model_attributes_type", "kind_type")
+_NO_MAPPING = ("model_type", "model_attributes_type", "unknown_kind")
 
 
 def lines_on(

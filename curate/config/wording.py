@@ -54,7 +54,7 @@ def complaint(errors: Sequence[ErrorDetails]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if of_a_key(error):
         return f"{shown(value)} is not a name: {_of_a_name(context.get('pattern'))}"
-    if kind in ("value_error", "unknown_kind", "kind_type"):
+    if kind in ("value_error", "unknown_kind"):
         return message
     if kind == "union_tag_invalid":
         tag, tags = context["tag"], context["expected_tags"]

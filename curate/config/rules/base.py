@@ -55,7 +55,7 @@ RULES = OpenSet(
     "curate.config.rules",
     "curate.rules",
     text="where",
-    first=("where", "top", "dedup", "experiment", "score"),
+    first=("where", "top", "dedup", "experiment", "score", "in", "not_in"),
 )
 
 Rule = Annotated[RuleSettings, KindOf(RULES)]

@@ -18,9 +18,9 @@ def _no_booleans(values: Any) -> Any:
 
 
 Values = Annotated[
-    tuple[int | str, ...] | None,
+    Annotated[tuple[int | str, ...], Field(min_length=1)] | None,
     BeforeValidator(_no_booleans),
-    Field(min_length=1, description="The values themselves."),
+    Field(description="The values themselves."),
 ]
 ListFile = Annotated[
     str | None,

@@ -82,9 +82,4 @@ def _name(node: Node) -> str | None:
 
 def _number(node: Node) -> float | None:
     literal = node.get("literal") or {}
-    if literal.get("kind") not in ("INTEGER", "NUMERIC"):
-        return None
-    try:
-        return float(literal["text"])
-    except ValueError:  # 0xFF and its like
-        return None
+    return float(literal["text"]) if literal.get("kind") in ("INTEGER", "NUMERIC") else None

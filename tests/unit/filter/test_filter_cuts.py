@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curate.rules.algorithms import spool as spools
 from curate.rules.algorithms.spool import MISSING, LastRow, Spool, from_key, rows_of_fraction, to_keys
 
 FLOATS = st.floats(allow_nan=False)
@@ -68,7 +69,7 @@ def test_many_cuts_are_what_each_is_alone(
 ) -> None:
     spool = Spool(tmp_path / "spool", lowest)
     spool.add(np.array(values, np.float64))
-    with mock.patch("curate.rules.cuts._AT_ONCE", at_once), mock.patch("curate.rules.cuts._NEAR", near):
+    with mock.patch.object(spools, "_AT_ONCE", at_once), mock.patch.object(spools, "_NEAR", near):
         found = spool.cuts(counts)
     rows = sorted((x if lowest else -x, i) for i, x in enumerate(values) if x == x)
     for count in counts:

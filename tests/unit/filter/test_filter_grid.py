@@ -145,9 +145,7 @@ def test_every_point_is_what_the_experiment_is_alone(
         for mine, mask in zip(alone, masks, strict=True):
             assert [row["uid"] for row, kept in zip(rows, mask, strict=True) if kept] == sorted(mine)
         check_comparison(read_comparison(workspace, "g"), alone, rows)
-        assert set(workspace.fs.ls(workspace.location("selections"), detail=False)) == {
-            workspace.location(f"selections/{name}") for name in experiments
-        }
+        assert set(workspace.folders("selections")) == set(experiments)
 
 
 GRID: dict[str, Any] = {
