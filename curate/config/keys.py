@@ -12,14 +12,19 @@ from curate.config.kinds import KindSettings
 from curate.config.locating import annotation_of, kinds_in, unwrapped
 from curate.config.models import PipelineConfig
 from curate.errors import ConfigError
+from curate.plugins import load_plugin, trusted_files
 
 
 def describe(section: str | None = None) -> list[str]:
     """Lines of ``key: type = default  # meaning`` for all keys, or those of one section.
 
+    Also those of kinds that installed packages define, and the plug-in files that ``CURATE_PLUGINS`` lists.
+
     Raises:
-        ConfigError: there is no such section; an installed package defines a kind that cannot be loaded.
+        ConfigError: there is no such section; a package or a file defines a kind that cannot be loaded.
     """
+    for path in trusted_files():
+        load_plugin(path)
     lines = [line for line in _walk(PipelineConfig, "") if section is None or line.startswith(section)]
     if not lines:
         raise ConfigError(f"no keys under '{section}'; sections: {', '.join(PipelineConfig.model_fields)}")

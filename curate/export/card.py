@@ -272,6 +272,8 @@ def meaning_of(column: str) -> str:
 
 def _code(text: str) -> str:
     """Text as inline code that stays within a table cell."""
+    if not text.strip():
+        return ""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence, pad = "`" * (longest + 1), " " if longest else ""
     return f"{fence}{pad}{_line(text)}{pad}{fence}"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import tarfile
+from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from curate.dataset.tars import images_of
 from curate.errors import DataError
@@ -145,3 +147,67 @@ def test_hostile_text_stays_in_its_cell() -> None:
     lines = dataset_card(facts).splitlines()
     assert "a # b" in lines
     assert "| `x\\|y` | samples that satisfy `` a = '`\\|`' or b `` |  |  |  |  |" in lines
+
+
+TEXTS = st.text(st.sampled_from(" \n\t`*_[]()<>&|\\#-+=~!.)1ab:/\"'"), max_size=14)
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, TEXTS, TEXTS)
+def test_texts_of_a_card_are_shown_as_they_are(about: str, rule: str, sql: str) -> None:
+    """Whatever Markdown and HTML would make of them."""
+    funnel = {
+        "description": about,
+        "keep": "all(a)",
+        "rules": [
+            {"rule": rule, "kind": "top", "expression": "x", "words": sql, "passed": 1},
+            {"rule": "a", "kind": "where", "expression": sql, "passed": 1},
+        ],
+    }
+    facts = metadata(
+        experiment="e",
+        steps=[],
+        funnel=funnel,
+        models={},
+        columns={about: about},
+        sizes={},
+        tars=True,
+        digest="",
+    )
+    card = dataset_card(facts).partition("\n---\n")[2]
+    page = Rendered(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(card))
+    assert page.tags <= {"h1", "h2", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
+    shown = [plain(cell) for cell in page.cells]
+    assert shown[:12] == [
+        *("rule", "keeps", "passed", "failed", "no score", "cut at"),
+        *(plain(rule), plain(sql), "1", "", "", ""),
+    ]
+    assert shown[12:18] == ["a", plain(f"samples that satisfy {sql}"), "1", "", "", ""]
+    assert shown[21:23] == [plain(about), plain(about)]
+    assert plain(page.paragraphs[0]).startswith(plain(about))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+class Rendered(HTMLParser):
+    """Tags of a page, and the texts of its paragraphs and cells."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.paragraphs: list[str] = []
+        self._texts = self.paragraphs
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        self.tags.add(tag)
+        if tag in ("p", "td", "th"):
+            self._texts = self.paragraphs if tag == "p" else self.cells
+            self._texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._texts:
+            self._texts[-1] += data
