@@ -169,7 +169,7 @@ def calibration(name: str, experiment: Experiment, settings: Mapping[str, Any]) 
     if frozen.digest not in (None, digest):
         raise UserError(f"{file} has the digest {digest}, not {frozen.digest}")
     try:
-        run = ExperimentRun.from_bytes(name, data)
+        run = ExperimentRun.from_bytes(data)
         earlier = run.frozen
         rows = int(earlier["rows"]) if earlier else run.rows
         other = _difference(settings, _settings(run))
@@ -184,11 +184,11 @@ def calibration(name: str, experiment: Experiment, settings: Mapping[str, Any]) 
     sizes = origin.sizes(path.rsplit("/", 1)[0])
     learned, files = {}, {}
     for number, (rule, kind) in enumerate(experiment.rules.items()):
-        if kind.transferable():
+        if kind.transferable:
             at = f"{file}: rules.{rule}"
-            learned[rule] = _checked(run.learned.get(rule), kind, at)
+            learned[rule] = _checked(run.rules.get(rule), kind, at)
             if "file" in learned[rule]:
-                files[rule] = _file_of(learned[rule]["file"], run, kind, number, sizes, at)
+                files[rule] = _file_of(name, learned[rule]["file"], run, kind, number, sizes, at)
     return Calibration(name, origin, digest, rows, earlier, learned, files, run.columns)
 
 
@@ -229,10 +229,10 @@ def _read(origin: Workspace, path: str, name: str, place: str) -> bytes:
 
 def _settings(run: ExperimentRun) -> dict[str, Any]:
     """The settings that were in force there, with the defaults that keys have here."""
-    facts = {**run.experiment.facts(), "order": run.settings["order"]}
+    facts = {**run.as_config().facts(), "order": run.settings["order"]}
     for name, rule in facts["rules"].items():
         stored = run.settings["rules"][name]
-        code = {key: stored[key] for key in stored.keys() - run.rules[name].keys()}
+        code = {key: stored[key] for key in stored.keys() - as_written(stored).keys()}
         facts["rules"][name] = {**as_written(rule), **code}
     return facts
 
@@ -281,13 +281,13 @@ def _form(rule: Rule) -> LearnedForm:
 
 
 def _file_of(
-    file: str, run: ExperimentRun, rule: Rule, number: int, sizes: Mapping[str, int], at: str
+    name: str, file: str, run: ExperimentRun, rule: Rule, number: int, sizes: Mapping[str, int], at: str
 ) -> FileRef:
     """The file that a rule learned, as its ``learned.json`` says it is."""
     known = run.files.get(file)
     if file != file_name(_form(rule).file, number) or not isinstance(known, Mapping):
         raise UserError(f"{at}.file: {LEARNED} has no digest of {file!r}; run filter there again")
-    path = layout.selection_file(run.name, file)
+    path = layout.selection_file(name, file)
     ref = FileRef(path, int(known["size"]), str(known["digest"]))
     if sizes.get(path) != ref.size:
         raise UserError(

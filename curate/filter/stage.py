@@ -210,10 +210,11 @@ class FilterStage(Stage):
     ) -> FileRef:
         made_by = makers(workspace, {name: columns[name] for name in program.all_columns()})
         run = ExperimentRun(
-            self.experiment_name,
-            self.selecting,
-            rows,
-            {
+            experiment=self.experiment_name,
+            settings=dict(self.selecting),
+            rows=rows,
+            frozen=self.frozen.facts() if self.frozen is not None else None,
+            columns={
                 name: {
                     "family": str(columns[name].family),
                     "type": str(columns[name].type),
@@ -221,14 +222,13 @@ class FilterStage(Stage):
                 }
                 for name in program.all_columns()
             },
-            {
+            rules={
                 rule.name: {"kind": rule.kind, "expression": rule.text, **learned[rule.name]}
                 for rule in program.rules
             },
-            {name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
-            self.frozen.facts() if self.frozen is not None else None,
+            files={name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
         )
-        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), run.facts())
+        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), run.model_dump())
 
     def _remove_others(self, workspace: Workspace, outputs: list[FileRef]) -> None:
         """Files of shards or rules that an earlier run of this experiment had."""

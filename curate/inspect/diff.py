@@ -233,7 +233,7 @@ class _Why:
         run = read_run(workspace, experiment)
         if run is None:
             raise UserError("its selection was not made by `curate filter`")
-        judge = open_judge(workspace, experiment, run.experiment, models, scorers, tables)
+        judge = open_judge(workspace, experiment, run.as_config(), models, scorers, tables)
         self.judge: Judge = stack.enter_context(judge)
         program = self.judge.program
         self.funnel: Funnel = Funnel(program.rules, program.keep, program.scopes)

@@ -117,7 +117,7 @@ def _told(
         return None
     try:
         run = read_run(workspace, name)
-        found = judge(name, run.experiment) if run is not None else None
+        found = judge(name, run.as_config()) if run is not None else None
         return None if found is None else asdict(found)
     except UserError as error:
         return {"error": str(error)}

@@ -16,7 +16,7 @@ from curate.errors import UserError
 from curate.report.cards import cards
 from curate.report.collect import ReportPlan, collect
 from curate.report.page import Facts, render
-from curate.report.verdicts import Replay, RuleCut, cuts_of
+from curate.report.verdicts import Replay, RuleCut
 from curate.rules.account.run import read_account
 from curate.run.stage import Outcome, Stage, Unit
 from curate.samples.columns import Column, columns_of
@@ -65,7 +65,7 @@ class ReportStage(Stage):
         funnel = read_account(workspace, self.experiment)
         with Replay(workspace, self.experiment, columns) as replay:
             used = replay.program.all_columns() if replay.program else []
-            plan = self._plan(columns, used, replay.cuts or cuts_of(funnel))
+            plan = self._plan(columns, used, replay.cuts)
             found = collect(workspace, replay, shards, columns, plan)
         shown = [n for n in dict.fromkeys([*plan.numeric, *used]) if n in columns and n not in KEYS][:SHOWN]
         config = workspace.read_bytes(layout.CONFIG).decode() if workspace.exists(layout.CONFIG) else ""

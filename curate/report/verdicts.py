@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.pages.words import is_unsafe
 from curate.reasons import FilterReason
-from curate.rules.account.reading import Account
 from curate.rules.account.run import read_run
 from curate.rules.cuts import Cut
 from curate.rules.judging import Judge
@@ -87,14 +86,18 @@ class Replay:
         scratch = self._stack.enter_context(self.workspace.scratch())
         connection = self._stack.enter_context(open_database(scratch))
         try:
-            program = compile_experiment(self.experiment, self.run.experiment, self.pool.columns, connection)
-            judge = self._stack.enter_context(Judge(program, self.pool, self.run.learned, connection))
+            program = compile_experiment(self.experiment, self.run.as_config(), self.pool.columns, connection)
+            judge = self._stack.enter_context(Judge(program, self.pool, self.run.rules, connection))
         except UserError:
             # Columns or files have changed since: the selection still stands, its reasons do not.
             return self
         self.program, self._judge = program, judge
-        for rule in program.rules:
-            self.cuts += known_cuts(rule.name, rule.cuts(self.run.learned[rule.name]))
+        self.cuts = [
+            RuleCut(rule.name, cut)
+            for rule in program.rules
+            for cut in rule.cuts(self.run.rules[rule.name])
+            if cut.value is not None and np.isfinite(cut.value)
+        ]
         names = [part for part in conjuncts(program.keep) if isinstance(part, str)]
         self.reasons = list(dict.fromkeys(["kept", *names, MISSING, NOT_SELECTED]))
         return self
@@ -142,13 +145,3 @@ class Replay:
                 if any(map(is_unsafe, (rule.name, *rule.columns))):
                     unsafe |= ~verdicts[rule.name].passed
         return unsafe
-
-
-def cuts_of(account: Account) -> list[RuleCut]:
-    """Where rules cut columns, by their account."""
-    return [cut for rule in account.rules for cut in known_cuts(rule.name, rule.cuts)]
-
-
-def known_cuts(rule: str, cuts: Iterable[Cut]) -> list[RuleCut]:
-    """Those at a number that can be drawn."""
-    return [RuleCut(rule, cut) for cut in cuts if cut.value is not None and np.isfinite(cut.value)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from curate.config.rules.base import RuleSettings
@@ -69,6 +70,12 @@ class Verdict:
     truth: Truth
     repeats: Copies | None = None
     listed: pa.Table | None = None
+
+    @classmethod
+    def on_present(cls, values: pa.ChunkedArray, passed: Mask) -> Verdict:
+        """Which rows pass, bool, shape (n,), where there is a value; NULL is missing."""
+        missing = np.asarray(values.is_null()).astype(bool)
+        return cls(Truth(passed & ~missing, ~passed & ~missing))
 
 
 def _nothing_to_close() -> None:

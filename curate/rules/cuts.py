@@ -10,9 +10,6 @@ import numpy as np
 
 Operator = Literal[">", ">=", "<", "<="]
 
-OPERATORS: Mapping[str, Operator] = {">": ">", ">=": ">=", "<": "<", "<=": "<="}
-"""Text → operator."""
-
 MIRRORED: Mapping[str, Operator] = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 """The operator that says the same with both sides exchanged."""
 

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.dataset.workspace import FileRef, Workspace, ref_of
+from curate.dataset.workspace import FileRef, Workspace
 from curate.rules.algorithms.spool import Floats
 from curate.rules.contract import (
     BoundRule,
@@ -30,6 +29,7 @@ from curate.rules.learned import is_count, is_text
 from curate.rules.logic import Mask, Truth
 from curate.rules.preference import Preference
 from curate.rules.sql.keys import looked_up
+from curate.rules.uidfiles import GROUP_ROWS
 from curate.samples.database import Database, registered, select
 from curate.samples.pool import Batch, UidAt, doubles
 
@@ -44,7 +44,6 @@ SCHEMA = pa.schema(
 )
 """Of a group: the last row that passes (NULL: none does), its rows, and how many of them pass."""
 
-_GROUP_ROWS = 65_536
 _STEM = "cuts"
 
 
@@ -62,6 +61,7 @@ class Grouped(CompiledRule):
     prefer: Preference
     needs_value: ClassVar[bool] = False
     any_order = True
+    learns = True
     whole_groups_pass: ClassVar[bool] = False
     """A group that no cut is known of passes."""
 
@@ -71,11 +71,6 @@ class Grouped(CompiledRule):
         return LearnedForm(
             {"file": is_text, **dict.fromkeys(("groups", "smallest", "groups_cut"), is_count)}, _STEM
         )
-
-    @property
-    def learns(self) -> bool:
-        """Where each group is cut."""
-        return True
 
     @abstractmethod
     def allotted(self, smallest: int) -> Callable[[int], int]:
@@ -191,10 +186,7 @@ class _GroupLearner(Learner):
                 n AS rows, least(k, present) AS passed
             FROM ranked WHERE place = greatest(least(k, present), 1) ORDER BY key
             """
-        ).to_arrow_reader(_GROUP_ROWS)
-        cut = 0
-        with workspace.writing(path) as temporary:
-            table = pa.Table.from_batches(reader, reader.schema).cast(SCHEMA)
-            pq.write_table(table, temporary, compression="zstd", row_group_size=_GROUP_ROWS)
-            cut = int(np.count_nonzero(np.asarray(pc.less(table["passed"], table["rows"]))))
-            return ref_of(temporary, path), cut
+        ).to_arrow_reader(GROUP_ROWS)
+        table = pa.Table.from_batches(reader, reader.schema).cast(SCHEMA)
+        cut = int(np.count_nonzero(np.asarray(pc.less(table["passed"], table["rows"]))))
+        return workspace.write_table(path, table), cut

@@ -23,10 +23,7 @@ STEM = "duplicates"
 class Dropping(CompiledRule):
     """Everything passes but the losers."""
 
-    @property
-    def learns(self) -> bool:
-        """Which rows go."""
-        return True
+    learns = True
 
     def bind(self, learned: Learned, files: RuleFiles) -> BoundRule:
         """Holds a row group of the file."""

@@ -136,6 +136,8 @@ class Best(Ranking):
 
     settings: TopRule | SampleRule
 
+    learns = True
+
     @property
     def lowest(self) -> bool:
         """Whether low numbers are the better ones."""
@@ -150,11 +152,6 @@ class Best(Ranking):
     def learned_form(cls, settings: TopRule | SampleRule) -> LearnedForm:
         """The last row that passes."""
         return LearnedForm({"value": is_number, "uid": is_uid_or_none, "quantile": is_share})
-
-    @property
-    def learns(self) -> bool:
-        """Where the cut is."""
-        return True
 
     def places(self, counts: RowCounts) -> list[int]:
         """The last row that passes."""

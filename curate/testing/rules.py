@@ -285,7 +285,7 @@ class RuleContract:
     def test_what_it_learned_judges_another_pool(self, tmp_path: Path) -> None:
         """Of a kind that is transferable: half the pool has the verdicts that it has in the whole."""
         settings = self.settings
-        if not settings.transferable():
+        if not settings.transferable:
             return
         rows = self.rows()
         half = rows.filter(pa.array([int(uid[-1], 16) < 8 for uid in rows["uid"].to_pylist()]))

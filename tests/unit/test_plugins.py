@@ -124,7 +124,7 @@ class TestFiles:
         run_filter(workspace, "e", config.filter.experiments["e"])
         run = read_run(workspace, "e")
         assert run is not None
-        assert run.experiment == config.filter.experiments["e"]
+        assert run.as_config() == config.filter.experiments["e"]
         assert run.account is not None
         (rule,) = run.account.rules
         passed = sum(text is not None and len(text) > 4 for text in rows["text"].to_pylist())

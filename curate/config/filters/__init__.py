@@ -61,7 +61,7 @@ class Experiment(Settings):
 
     def transferable(self) -> tuple[str, ...]:
         """Names of the rules whose learned numbers can judge another pool, in their order."""
-        return tuple(name for name, rule in self.rules.items() if rule.transferable())
+        return tuple(name for name, rule in self.rules.items() if rule.transferable)
 
     def combination(self) -> Keep:
         """The combination in force: ``keep``, or all rules in their order."""

@@ -15,6 +15,7 @@ class BalanceRule(RuleSettings):
 
     kind = "balance"
     implementation = "curate.rules.kinds.balance:Balance"
+    transferable = True
     file_keys: ClassVar[Mapping[str, str]] = {"entries": "digest"}
 
     balance: str = Field(description="Column or expression with the caption.")
@@ -22,7 +23,3 @@ class BalanceRule(RuleSettings):
     t: int = Field(20_000, ge=1, description="Entries that match more captions than this are thinned out.")
     seed: Seed = 0
     digest: Digest = None
-
-    def transferable(self) -> bool:
-        """The counts of the entries say how rare each is."""
-        return True

@@ -18,12 +18,15 @@ class RuleSettings(KindSettings):
     settings.
 
     Attributes:
+        transferable: what it learns of one pool says something about the rows of another. What a rule learns
+            that only knows which uids of its own pool go does not.
         code_version: to be raised when the same rows get another verdict than before.
         file_keys: keys that name files outside the workspace → the keys that have the digests of what is in
             them, which decides the verdicts. Both are keys of these settings; the digest a user gives is
             checked, the one that is found is recorded.
     """
 
+    transferable: ClassVar[bool] = False
     code_version: ClassVar[int] = 1
     file_keys: ClassVar[Mapping[str, str]] = {}
 
@@ -31,13 +34,6 @@ class RuleSettings(KindSettings):
         """See ``KindSettings.facts``; also the version of the code, where it is not the first."""
         facts = super().facts()
         return facts if self.code_version == 1 else {**facts, CODE_VERSION: self.code_version}
-
-    def transferable(self) -> bool:
-        """Whether what it learns of one pool says anything about the rows of another.
-
-        Of a rule that only knows which uids of its own pool go, it does not.
-        """
-        return False
 
     def urls_of(self, key: str) -> tuple[str, ...]:
         """The files that one of ``file_keys`` names; none when it is not given."""

@@ -12,6 +12,7 @@ class CapRule(RuleSettings):
 
     kind = "cap"
     implementation = "curate.rules.kinds.cap:Cap"
+    transferable = True
 
     cap: str = Field(description="Column or expression that names the group.")
     at_most: int = Field(ge=1, description="Rows of a group.")
@@ -20,7 +21,3 @@ class CapRule(RuleSettings):
     seed: Seed = 0
 
     _one_preference = model_validator(mode="after")(give_one_preference)
-
-    def transferable(self) -> bool:
-        """The cut of each group is a threshold."""
-        return True

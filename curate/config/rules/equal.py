@@ -12,6 +12,7 @@ class EqualRule(RuleSettings):
 
     kind = "equal"
     implementation = "curate.rules.kinds.equal:Equal"
+    transferable = True
 
     equal: str = Field(description="Column or expression that names the group, e.g. `source`.")
     highest: Highest = None
@@ -19,7 +20,3 @@ class EqualRule(RuleSettings):
     seed: Seed = 0
 
     _one_preference = model_validator(mode="after")(give_one_preference)
-
-    def transferable(self) -> bool:
-        """The cut of each group is a threshold."""
-        return True

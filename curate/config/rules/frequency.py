@@ -12,14 +12,11 @@ class FrequencyRule(RuleSettings):
 
     kind = "frequency"
     implementation = "curate.rules.kinds.frequency:Frequency"
+    transferable = True
 
     frequency: str = Field(description="Column or expression whose values are counted, e.g. `text`.")
     at_most: int | None = Field(None, ge=1, description="Keeps values that occur at most this often.")
     at_least: int | None = Field(None, ge=1, description="Keeps values that occur at least this often.")
-
-    def transferable(self) -> bool:
-        """Values that are frequent there are frequent here."""
-        return True
 
     @model_validator(mode="after")
     def _has_bounds(self) -> FrequencyRule:

@@ -12,15 +12,12 @@ class SampleRule(RuleSettings):
 
     kind = "sample"
     implementation = "curate.rules.kinds.sample:Sample"
+    transferable = True
 
     sample: str = Field(description="`uniform`, or a column or expression with the weight of a row.")
     fraction: Fraction = None
     count: Count = None
     seed: Seed = 0
-
-    def transferable(self) -> bool:
-        """The last number that was drawn is a threshold."""
-        return True
 
     @model_validator(mode="after")
     def _consistent(self) -> SampleRule:

@@ -25,7 +25,8 @@ class ScoreRule(RuleSettings):
         None, gt=0, le=1, description="Keeps values <= this quantile; 0.7 keeps the lower 70 % and ties."
     )
 
-    def transferable(self) -> bool:
+    @property
+    def transferable(self) -> bool:  # type: ignore[override]
         """Of a rule with a quantile."""
         return self.min_quantile is not None or self.max_quantile is not None
 

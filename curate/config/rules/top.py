@@ -18,6 +18,7 @@ class TopRule(RuleSettings):
 
     kind = "top"
     implementation = "curate.rules.kinds.top:Top"
+    transferable = True
 
     top: Number
     fraction: Fraction = None
@@ -28,10 +29,6 @@ class TopRule(RuleSettings):
         "left",
         description="Inside a `then`, what the fraction is of: what the parts before left, or the pool.",
     )
-
-    def transferable(self) -> bool:
-        """The cut is a threshold."""
-        return True
 
     @model_validator(mode="after")
     def _consistent(self) -> TopRule:

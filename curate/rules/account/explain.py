@@ -188,7 +188,8 @@ def _learned(workspace: Workspace, name: str, experiment: Experiment) -> Mapping
         raise UserError(f"experiment '{name}' has no selection in {workspace.url} yet; run filter first")
     if fingerprint(_asked(run.settings)) != fingerprint(_asked(settings_of(experiment))):
         raise UserError(f"experiment '{name}' has other rules now than when it was run; run filter again")
-    return run.learned
+    learned: Mapping[str, Learned] = run.rules
+    return learned
 
 
 def _asked(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from curate.rules.contract import (
     rows_in_scope,
 )
 from curate.rules.learned import is_count, is_text
-from curate.rules.logic import Mask, Truth
+from curate.rules.logic import Mask
 from curate.samples.database import Database, select
 from curate.samples.pool import Batch, UidAt, Uids
 
@@ -108,6 +108,7 @@ class Balance(CompiledRule):
     salt: int
 
     any_order = True
+    learns = True
     learns_uids = Uids.NONE
     judges_uids = Uids.RAW
 
@@ -122,11 +123,6 @@ class Balance(CompiledRule):
     def learned_form(cls, settings: BalanceRule) -> LearnedForm:
         """A file with the count of every entry, and some sums."""
         return LearnedForm({"file": is_text, **dict.fromkeys(_COUNTS, is_count)}, _STEM)
-
-    @property
-    def learns(self) -> bool:
-        """How often each entry matches."""
-        return True
 
     def check_files(self) -> None:
         """Reads the list."""
@@ -144,11 +140,9 @@ class Balance(CompiledRule):
         miss = 1.0 - self.settings.t / np.maximum(counts, self.settings.t)
 
         def judge(rows: Rows) -> Verdict:
-            missing = np.asarray(rows.values[0].is_null()).astype(bool)
             dropped = [_product(miss, matcher.find(c)) if c else 1.0 for c in rows.values[0].to_pylist()]
             drawn = uniforms(words_of(rows.uids, self.salt))
-            passed = (drawn < 1.0 - np.array(dropped, np.float64)) & ~missing
-            return Verdict(Truth(passed, ~passed & ~missing))
+            return Verdict.on_present(rows.values[0], drawn < 1.0 - np.array(dropped, np.float64))
 
         return BoundRule(judge)
 

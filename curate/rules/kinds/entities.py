@@ -12,9 +12,9 @@ from curate.config.rules.entities import EntitiesRule
 from curate.dataset import external
 from curate.errors import UserError
 from curate.rules.algorithms.wordnet import WordNet
-from curate.rules.contract import BoundRule, CompiledRule, Compiling, Learned, Rows, RuleFiles, Verdict
+from curate.rules.contract import BoundRule, CompiledRule, Compiling, Learned, RuleFiles, Verdict
 from curate.rules.kinds.members import lines_of
-from curate.rules.logic import Mask, Truth
+from curate.rules.logic import Mask
 from curate.samples.pool import Uids
 
 _REMEMBERED = 1_000_000
@@ -50,12 +50,7 @@ class Entities(CompiledRule):
         """List and dictionary are in memory, WordNet's is about 60 MB."""
         finder = _Finder(self.recognised())
 
-        def judge(rows: Rows) -> Verdict:
-            missing = np.asarray(rows.values[0].is_null()).astype(bool)
-            passed = finder.find(rows.values[0])
-            return Verdict(Truth(passed, ~passed & ~missing))
-
-        return BoundRule(judge)
+        return BoundRule(lambda rows: Verdict.on_present(rows.values[0], finder.find(rows.values[0])))
 
     def recognised(self) -> Callable[[str], bool]:
         """Whether a word counts.

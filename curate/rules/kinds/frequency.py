@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.config.rules.frequency import FrequencyRule
-from curate.dataset.workspace import FileRef, ref_of
+from curate.dataset.workspace import FileRef
 from curate.rules.contract import (
     BoundRule,
     CompiledRule,
@@ -25,13 +23,13 @@ from curate.rules.contract import (
     rows_in_scope,
 )
 from curate.rules.learned import is_count, is_text
-from curate.rules.logic import Mask, Truth
+from curate.rules.logic import Mask
 from curate.rules.sql.keys import key_text, looked_up
+from curate.rules.uidfiles import GROUP_ROWS
 from curate.samples.database import Database, registered, select
 from curate.samples.pool import Batch, UidAt, Uids
 
 SCHEMA = pa.schema([("key", pa.string()), ("count", pa.int64())])
-_GROUP_ROWS = 65_536
 _STEM = "counts"
 
 
@@ -45,6 +43,7 @@ class Frequency(CompiledRule):
     settings: FrequencyRule
 
     any_order = True
+    learns = True
     learns_uids = Uids.NONE
     judges_uids = Uids.RAW
 
@@ -62,11 +61,6 @@ class Frequency(CompiledRule):
         """A file of values, and how many there are."""
         return LearnedForm({"file": is_text, "values": is_count, "values_passed": is_count}, _STEM)
 
-    @property
-    def learns(self) -> bool:
-        """The counts."""
-        return True
-
     def learner(self, connection: Database, scratch: Path, files: RuleFiles) -> Learner:
         """Counts in DuckDB, which spills."""
         return _FrequencyLearner(self, connection, files)
@@ -81,10 +75,8 @@ class Frequency(CompiledRule):
         listed_pass = self.settings.at_least is not None
 
         def judge(rows: Rows) -> Verdict:
-            missing = np.asarray(rows.values[0].is_null()).astype(bool)
             listed = looked_up(rows.values[0], places) == 0
-            passed = (listed == listed_pass) & ~missing
-            return Verdict(Truth(passed, ~passed & ~missing))
+            return Verdict.on_present(rows.values[0], listed == listed_pass)
 
         return BoundRule(judge)
 
@@ -121,12 +113,9 @@ class _FrequencyLearner(Learner):
         condition = passes if listed_pass else f"NOT ({passes})"
         reader = self.connection.sql(
             f"SELECT key, n AS count FROM {table}_counts WHERE {condition} ORDER BY key"
-        ).to_arrow_reader(_GROUP_ROWS)
-        path = self.files.path(_STEM)
-        with self.files.workspace.writing(path) as temporary:
-            listed = pa.Table.from_batches(reader, reader.schema).cast(SCHEMA)
-            pq.write_table(listed, temporary, compression="zstd", row_group_size=_GROUP_ROWS)
-            ref = ref_of(temporary, path)
+        ).to_arrow_reader(GROUP_ROWS)
+        listed = pa.Table.from_batches(reader, reader.schema).cast(SCHEMA)
+        ref = self.files.workspace.write_table(self.files.path(_STEM), listed)
         self.connection.execute(f"DROP TABLE {table}_counts")
         facts = {
             "file": ref.path.rsplit("/", 1)[-1],

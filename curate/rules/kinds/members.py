@@ -18,7 +18,7 @@ from curate.dataset import external
 from curate.dataset.uid import halves, is_uid
 from curate.errors import UserError
 from curate.rules.contract import BoundRule, CompiledRule, Compiling, Learned, Rows, RuleFiles, Verdict
-from curate.rules.logic import Mask, Truth
+from curate.rules.logic import Mask
 from curate.rules.sql.expressions import Expression
 from curate.samples.pool import Uids
 
@@ -67,10 +67,8 @@ class Members(CompiledRule):
         member = self.member()
 
         def judge(rows: Rows) -> Verdict:
-            missing = np.asarray(rows.values[0].is_null()).astype(bool)
             listed = member(rows.values[0])
-            passed = (listed if self.inside else ~listed) & ~missing
-            return Verdict(Truth(passed, ~passed & ~missing))
+            return Verdict.on_present(rows.values[0], listed if self.inside else ~listed)
 
         return BoundRule(judge)
 

@@ -48,12 +48,8 @@ class Repeated(CompiledRule):
     settings: SoftCapRule | HardCapRule
     salt: int
 
+    learns = True
     holds_rows = True
-
-    @property
-    def learns(self) -> bool:
-        """What is drawn."""
-        return True
 
     @abstractmethod
     def drawn(self, scores: Floats, words: Words, draws: int) -> Counts:

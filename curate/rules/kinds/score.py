@@ -58,7 +58,7 @@ class Score(Ranking):
     @property
     def learns(self) -> bool:
         """Only quantiles do."""
-        return self.settings.transferable()
+        return self.settings.transferable
 
     @property
     def ranking(self) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import UserError
-from curate.rules.cuts import OPERATORS, Cut
+from curate.rules.cuts import Cut, Operator
 from curate.rules.sql.comparisons import cuts_in, is_column, nodes, single_cut
 from curate.samples.columns import Column, need
 from curate.samples.database import Database, one_line, registered, select, sql_error
@@ -198,7 +198,7 @@ class Checker:
             names.add(found["name"])
             if found["number"] is not None:
                 value = float(found["minus"].lstrip() + found["number"])
-                cuts.append(Cut(found["name"], OPERATORS[found["sign"]], value))
+                cuts.append(Cut(found["name"], cast(Operator, found["sign"]), value))
         whole = parts[0] if len(parts) == 1 else functools.partial(_all_hold, parts)
         columns, is_cut = tuple(sorted(names)), len(parts) == len(cuts) == 1
         return Expression(text, text, place, columns, "BOOLEAN", whole, cuts=tuple(cuts), is_cut=is_cut)

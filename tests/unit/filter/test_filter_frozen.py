@@ -344,7 +344,7 @@ class TestWhatIsStored:
         kept = selected(here)
         notes = []
         for row in some_rows(101, 1)[:20]:
-            said = verdict(here, "e", run.experiment, (MODEL,), (SCORER,), row["uid"])
+            said = verdict(here, "e", run.as_config(), (MODEL,), (SCORER,), row["uid"])
             assert said.kept == (row["uid"] in kept)
             notes.append({r.rule: r.note for r in said.rules}["best"])
         assert all(re.fullmatch(rf"cut at .*, learned in {re.escape(there.url)}", n) for n in notes)
@@ -664,8 +664,8 @@ class TestConfig:
             columns = columns_of(workspace, "00000", [MODEL], [SCORER])
             program = compile_experiment("e", experiment, columns, connection)
         for rule in program.rules:
-            assert rule.learns or not rule.settings.transferable(), rule.name
-            assert rule.settings.transferable() == (rule.name in PORTABLE), rule.name
+            assert rule.learns or not rule.settings.transferable, rule.name
+            assert rule.settings.transferable == (rule.name in PORTABLE), rule.name
         assert set(experiment.transferable()) == set(PORTABLE)
         assert isinstance(experiment.rules["balance"], BalanceRule)
 

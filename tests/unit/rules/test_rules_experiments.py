@@ -295,7 +295,7 @@ def test_what_is_learned_of_one_pool_judges_rows_of_another(tmp_path: Path, rule
             committed = Committed(workspace)
             columns = committed.columns("00000", (MODEL,), (SCORER,))
             program = compile_experiment("e", config, columns, connection)
-            assert program.rules[0].settings.transferable()
+            assert program.rules[0].settings.transferable
             pool = Pool(workspace, tuple(committed.shards()), columns)
             if workspace is whole:
                 learned, files = learn(program, pool, connection, tmp_path)
