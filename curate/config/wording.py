@@ -53,7 +53,7 @@ def complaint(errors: Sequence[ErrorDetails]) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     message = error["msg"].removeprefix("Value error, ")
     if of_a_key(error):
-        return f"{shown(value)} is not a name: {_of_a_name(context.get('pattern'))}"
+        return f"{shown(value)} is not a name: {_rules_of_a_name(context.get('pattern'))}"
     if kind in ("value_error", "unknown_kind"):
         return message
     if kind == "union_tag_invalid":
@@ -75,7 +75,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _of_a_name(pattern: str | None) -> str:
+def _rules_of_a_name(pattern: str | None) -> str:
     """What a name consists of; without a pattern its length alone is wrong."""
     if pattern is None:
         return f"at most {NAME_LENGTH} characters"
@@ -92,7 +92,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _fixed(value: Any, expected: Sequence[str]) -> str:
-    """The same value as it should be written, where that is plain."""
+    """How the value should be written, where that is plain."""
     if "text" in expected and isinstance(value, int | float | date):
         return "; put it in quotes"
     if expected == ["a number"] and isinstance(value, str) and value.strip().endswith("%"):

@@ -188,7 +188,7 @@ class FilterStage(Stage):
                         uids = np.repeat(uids, judged.repeats(kept))
                     writer.add(uids)
                     if self.tables is None:
-                        counts += _of_shards(batch, kept, judged.copies)
+                        counts += _counts_by_shard(batch, kept, judged.copies)
             refs.append(ref_of(temporary, subset))
         if isinstance(writer, SortingWriter):
             funnel.leave_out(writer.without_uid, writer.repeated, seen=True)
@@ -239,7 +239,7 @@ class FilterStage(Stage):
                 workspace.remove(path)
 
 
-def _of_shards(batch: Batch, kept: Mask, copies: Copies | None) -> Iterator[tuple[str, int, int, int]]:
+def _counts_by_shard(batch: Batch, kept: Mask, copies: Copies | None) -> Iterator[tuple[str, int, int, int]]:
     """Name, samples, kept ones, and the sum of their repeats, of every shard."""
     for shard, rows in batch.slices():
         here = int(np.count_nonzero(kept[rows]))

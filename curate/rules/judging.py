@@ -27,7 +27,7 @@ class Judged:
     Attributes:
         shard: its name, or that of the first.
         samples: uid and the columns that were read.
-        verdicts: rule name → verdict; a row that does not reach a rule has none from it.
+        verdicts: rule name → verdict; a row that is not in its scope has none from it.
         listed: rule name → what the rule's own file says about these uids.
         copies: how often each row is there if it is kept, int64, shape (n,); None: each once.
     """
@@ -131,13 +131,15 @@ class Judge:
         return self._in_scope(found, batch.table.num_rows)
 
     def _in_scope(self, found: dict[str, Verdict], rows: int) -> dict[str, Verdict]:
-        """Without the verdicts on rows that do not reach a rule."""
+        """Verdicts without those on rows that are not in the scope of a rule."""
         truths = {name: verdict.truth for name, verdict in found.items()}
-        lefts: dict[str, Mask] = {}
+        scopes: dict[str, Mask] = {}
         for name, scope in self.program.scopes.items():
             if name in found:
                 key = repr(scope)
-                left = lefts[key] if key in lefts else lefts.setdefault(key, in_scope(scope, truths, rows))
+                if key not in scopes:
+                    scopes[key] = in_scope(scope, truths, rows)
+                left = scopes[key]
                 truth = Truth(truths[name].passed & left, truths[name].failed & left)
                 found[name] = replace(found[name], truth=truth)
         return found

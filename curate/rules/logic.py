@@ -65,7 +65,7 @@ def _unpacked(bits: pa.Buffer, values: pa.Array) -> Mask:
 
 
 def constant(value: bool, rows: int) -> Truth:
-    """The same verdict for every row."""
+    """One verdict for all of so many rows."""
     return Truth(np.full(rows, value), np.full(rows, not value))
 
 

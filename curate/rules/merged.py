@@ -115,7 +115,7 @@ class _Merging:
 
 
 def _facts(member: Member, rule: str) -> Any:
-    """What decides the verdicts of a rule, besides its name and the rows that reach it."""
+    """What decides the verdicts of a rule, besides its name and the rows in its scope."""
     experiment = member.experiment
     # What a frozen rule knows is its experiment's own.
     frozen = experiment.frozen is not None and rule in experiment.transferable()

@@ -65,7 +65,7 @@ class Ranking(CompiledRule):
     @property
     @abstractmethod
     def ranking(self) -> tuple[str, ...]:
-        """The same for rules that rank the same rows alike; ``low`` comes first where low values are best."""
+        """Equal for rules that rank rows alike; ``low`` comes first where low values are the best."""
 
     @abstractmethod
     def numbers(self, values: Sequence[pa.ChunkedArray], uids: pa.ChunkedArray) -> Floats:

@@ -352,7 +352,7 @@ def compiled(
 
 
 def blanked(rows: pa.Table, columns: set[str], uids: set[str], nothing: float | None) -> pa.Table:
-    """The same table without values in some columns of some rows; NaN only where a column can hold it."""
+    """A table without values in some columns of some rows; NaN only where a column can hold it."""
     blank = [uid in uids for uid in rows["uid"].to_pylist()]
     for name in columns:
         kind = rows.schema.field(name).type

@@ -9,16 +9,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "curate"
 STAGES = {"ingest", "download", "embed", "score", "filter", "index", "export", "report"}
-BASE = {"config", "dataset", "run", "reasons", "errors", "clip", "pages", "rules", "text", ""}
+BASE = {"config", "dataset", "samples", "run", "reasons", "errors", "clip", "pages", "rules", "text", ""}
 RULES = {
     **{stage: BASE | {stage} for stage in STAGES},
-    "config": {"config", "errors"},
+    "config": {"config", "errors", "plugins"},
     "dataset": {"dataset", "errors", "config"},
     "run": {"run", "dataset", "config", "errors", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo"},
-    "pages": {"pages", "dataset", "errors"},
+    "pages": {"pages", "dataset", "text", "errors"},
     "text": {"text", "errors"},
-    "rules": {"rules", "config", "dataset", "text", "reasons", "errors"},
+    "samples": {"samples", "config", "dataset", "text", "errors"},
+    "rules": {"rules", "samples", "config", "dataset", "text", "reasons", "errors", "plugins"},
 }
 
 

@@ -204,7 +204,7 @@ def _experiment(written: Mapping[str, Any], parameters: Mapping[str, Any]) -> Ex
 
 
 def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
-    """The same value with parameters in their places."""
+    """A value with the parameters put in their places."""
     if isinstance(value, Mapping):
         return {key: _filled(inner, parameters) for key, inner in value.items()}
     if isinstance(value, list | tuple):

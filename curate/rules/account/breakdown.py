@@ -91,8 +91,8 @@ class Breakdown:
             self._values = pa.array([], values.type)
         index = pc.index_in(values, value_set=self._values)
         if index.null_count > values.null_count:
-            strangers = values.filter(pc.and_(pc.is_null(index), pc.is_valid(values)))
-            if self._learn(strangers):
+            new = values.filter(pc.and_(pc.is_null(index), pc.is_valid(values)))
+            if self._learn(new):
                 index = pc.index_in(values, value_set=self._values)
         if index.null_count == values.null_count:
             return np.asarray(index.fill_null(_UNKNOWN - _FIRST)).astype(np.int64) + _FIRST
@@ -101,10 +101,10 @@ class Breakdown:
         places[np.asarray(values.is_null())] = _UNKNOWN
         return places
 
-    def _learn(self, strangers: pa.Array) -> bool:
+    def _learn(self, values: pa.Array) -> bool:
         """Whether there was room for any of these values."""
         room = KNOWN - (len(self._counts) - _FIRST)
-        new = _short(pc.unique(strangers))[:room] if room else ()
+        new = _short(pc.unique(values))[:room] if room else ()
         if not len(new):
             return False
         self._values = pa.concat_arrays([self._values, new])

@@ -131,7 +131,7 @@ def verdict_on(judge: Judge, row: pa.Table, shard: str) -> Verdict:
         written(program.keep),
         kept,
         reason_of(program.keep, judged.verdicts, 0),
-        tuple(_of_rule(rule, judged, judge.learned[rule.name]) for rule in program.rules),
+        tuple(_rule_verdict(rule, judged, judge.learned[rule.name]) for rule in program.rules),
     )
 
 
@@ -198,7 +198,7 @@ def _asked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "frozen": frozen["workspace"] if frozen else None}
 
 
-def _of_rule(rule: CompiledRule, judged: Judged, learned: Learned) -> RuleVerdict:
+def _rule_verdict(rule: CompiledRule, judged: Judged, learned: Learned) -> RuleVerdict:
     truth = judged.verdicts[rule.name]
     result: Literal["pass", "fail", "missing"] = "missing"
     if truth.passed[0]:

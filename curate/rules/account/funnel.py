@@ -27,7 +27,7 @@ class Funnel:
     """Counts over the shards of a pool.
 
     Attributes:
-        scopes: what a row has to pass before it reaches a rule; for others, all rows do.
+        scopes: what a row has to pass to be in the scope of a rule; of other rules, all rows are.
         by: columns that it is broken down by.
         unseen: reason → rows that no rule saw because of their uid; they are among ``rows``.
         unfit: reason → rows that every rule kept, and that are not in the selection because of their uid.
@@ -92,7 +92,7 @@ class Funnel:
             self._rules[name, "failed"] += _count(truth.failed)
 
     def _add_overlap(self, verdicts: Mapping[str, Truth], bits: Bits) -> None:
-        """What any two rules drop both, of the rows that reach both."""
+        """What any two rules drop both, of the rows in the scope of both."""
         dropped = bits.copy() if self.scopes else bits
         for i, rule in enumerate(self.rules):
             if rule.name in self.scopes:

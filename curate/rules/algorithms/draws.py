@@ -41,7 +41,7 @@ def uniforms(words: Words, draw: int | npt.NDArray[np.integer] = 0) -> Floats:
 
 
 def exponentials(words: Words, draw: int | npt.NDArray[np.integer] = 0) -> Floats:
-    """The same as draws of the standard exponential distribution."""
+    """Draws of the standard exponential distribution, of ``uniforms``."""
     return -np.log(uniforms(words, draw))
 
 

@@ -126,7 +126,7 @@ def survivors(hashes: Hashes, order: Places, distance: int, place: str) -> Place
 
 
 def _stays(hashes: Hashes, distance: int, place: str) -> Places:
-    """The same for different hashes that come from the best to the worst; places in this order."""
+    """See ``survivors``; the hashes differ and come from the best to the worst, places are in this order."""
     rows = len(hashes)
     first, second = _collected(hashes, distance, place)
     kept = np.ones(rows, bool)

@@ -30,5 +30,5 @@ class Cap(Grouped):
         return cls(at.name, at.place, settings, text, expressions, len(expressions), prefer)
 
     def allotted(self, smallest: int) -> Callable[[int], int]:
-        """The same for every group."""
+        """``at_most``, whatever the size of the group."""
         return lambda rows: self.settings.at_most

@@ -317,7 +317,7 @@ class Checker:
 def _functions() -> dict[str, frozenset[str]]:
     """Function name → scalar, macro, aggregate, window, table, pragma, changing."""
     found: dict[str, set[str]] = {}
-    for name, kind, stability in _of_functions("lower(function_name), function_type, stability", ""):
+    for name, kind, stability in _query_functions("lower(function_name), function_type, stability", ""):
         fixed = kind != "scalar" or stability == "CONSISTENT"
         found.setdefault(name, set()).add(kind if fixed else "changing")
     return {name: frozenset(kinds) for name, kinds in found.items()}
@@ -328,12 +328,12 @@ def _macros() -> dict[str, tuple[tuple[frozenset[str], str], ...]]:
     """Macro name → for each of its forms the parameters and the expression it stands for."""
     found: dict[str, tuple[tuple[frozenset[str], str], ...]] = {}
     about = "lower(function_name), parameters, macro_definition"
-    for name, parameters, definition in _of_functions(about, "WHERE function_type = 'macro' ORDER BY ALL"):
+    for name, parameters, definition in _query_functions(about, "WHERE function_type = 'macro' ORDER BY ALL"):
         found[name] = (*found.get(name, ()), (frozenset(parameters), definition))
     return found
 
 
-def _of_functions(about: str, which: str) -> list[Any]:
+def _query_functions(about: str, which: str) -> list[Any]:
     """What DuckDB says about functions; not asked for by expressions that are plain."""
     import duckdb
 
