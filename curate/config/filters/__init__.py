@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from curate.config.base import RuleName, Settings
 from curate.config.filters.frozen import Frozen
 from curate.config.filters.keep import Keep, rule_names, scopes
-from curate.config.rules.base import Rule
+from curate.config.rules.base import RULES, Rule
 
 __all__ = ["Experiment", "Frozen", "Keep", "Rule", "rule_names", "scopes"]
 
@@ -53,9 +53,10 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _something_is_frozen(self) -> Experiment:
         if self.frozen is not None and not self.transferable():
+            able = ", ".join(kind for kind, settings in RULES.all().items() if settings.transferable)
             raise ValueError(
-                "frozen: no rule here learns anything that says something about another pool; score (with a "
-                "quantile), top, cap, equal, sample, frequency and balance do"
+                "frozen: no rule here learns anything that says something about another pool; kinds that can: "
+                f"{able} (of score, with a quantile)"
             )
         return self
 

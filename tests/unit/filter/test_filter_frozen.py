@@ -195,7 +195,7 @@ class TestSamePool:
 
 @st.composite
 def freezable(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, oracle.Rule]]:
-    """Any experiment, and behind or beside it one rule whose numbers travel."""
+    """Any experiment, and behind or beside it one rule that is transferable."""
     config, rules = draw(experiments())
     kind = draw(st.sampled_from([scores, tops, frequencies, caps, equals, samples]))
     rule, meaning = draw(kind("last").filter(lambda d: d[1].learns))
@@ -701,7 +701,7 @@ class TestConfig:
 
     def test_the_pages_example(self) -> None:
         page = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
-        section = page.split("### What travels")[1].split("\n## ")[0]
+        section = page.split("### What another pool can be judged by")[1].split("\n## ")[0]
         (block,) = re.findall(r"```yaml\n(.*?)```", section, re.S)
         config = check({"filter": yaml.safe_load(block)})
         (experiment,) = config.filter.experiments.values()
