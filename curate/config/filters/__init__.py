@@ -55,8 +55,8 @@ class Experiment(Settings):
         if self.frozen is not None and not self.transferable():
             able = ", ".join(kind for kind, settings in RULES.all().items() if settings.transferable)
             raise ValueError(
-                "frozen: no rule here learns anything that says something about another pool; kinds that can: "
-                f"{able} (of score, with a quantile)"
+                "frozen: no rule here learns anything that says something about another pool; kinds that "
+                f"can: {able} (of score, with a quantile)"
             )
         return self
 

@@ -11,7 +11,7 @@ class CapRule(RuleSettings):
     """At most so many rows of each group: of a cluster, of a host. Drawn, or the best by a column."""
 
     kind = "cap"
-    implementation = "curate.rules.kinds.cap:Cap"
+    implementation = "curate.rules.kinds.groups:Cap"
     transferable = True
 
     cap: str = Field(description="Column or expression that names the group.")

@@ -11,7 +11,7 @@ class EqualRule(RuleSettings):
     """As many rows of each group as the smallest group has. Drawn, or the best by a column."""
 
     kind = "equal"
-    implementation = "curate.rules.kinds.equal:Equal"
+    implementation = "curate.rules.kinds.groups:Equal"
     transferable = True
 
     equal: str = Field(description="Column or expression that names the group, e.g. `source`.")

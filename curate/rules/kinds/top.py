@@ -28,7 +28,7 @@ class Top(Best):
         """See ``CompiledRule.compile``."""
         if settings.by is not None:
             # Imported where it is used: it takes longer than a small experiment.
-            from curate.rules.kinds.top_by import TopBy
+            from curate.rules.kinds.groups import TopBy
 
             return TopBy.compile(settings, at)
         value = at.number(settings.top)
@@ -41,7 +41,7 @@ class Top(Best):
         """The last row that passes, or that of each group."""
         if settings.by is None:
             return super().learned_form(settings)
-        from curate.rules.kinds.top_by import TopBy
+        from curate.rules.kinds.groups import TopBy
 
         return TopBy.learned_form(settings)
 

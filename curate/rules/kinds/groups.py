@@ -1,4 +1,4 @@
-"""Rules that cut groups of rows: so many of each language, of each cluster, of each source."""
+"""The rules ``cap``, ``equal`` and ``top`` with ``by``: so many rows of each language, cluster, source."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.config.rules.cap import CapRule
+from curate.config.rules.equal import EqualRule
+from curate.config.rules.top import TopRule
 from curate.dataset.workspace import FileRef, Workspace
-from curate.rules.algorithms.spool import Floats
+from curate.rules.algorithms.spool import Floats, rows_of_fraction
 from curate.rules.contract import (
     BoundRule,
     CompiledRule,
+    Compiling,
     Learned,
     LearnedForm,
     Learner,
@@ -27,8 +31,9 @@ from curate.rules.contract import (
 )
 from curate.rules.learned import is_count, is_text
 from curate.rules.logic import Mask, Truth
-from curate.rules.preference import Preference
-from curate.rules.sql.keys import looked_up
+from curate.rules.preference import BY_UID, Preference, negated, preference
+from curate.rules.ranking import share_text
+from curate.rules.sql.keys import key_text, looked_up
 from curate.rules.uidfiles import GROUP_ROWS
 from curate.samples.database import Database, registered, select
 from curate.samples.pool import Batch, UidAt, doubles
@@ -116,6 +121,84 @@ class Grouped(CompiledRule):
     def account(self, learned: Learned) -> dict[str, Any]:
         """How many groups were cut."""
         return {"groups": learned["groups"], "groups_cut": learned["groups_cut"]}
+
+
+@dataclass(frozen=True)
+class TopBy(Grouped):
+    """The best fraction of each group, or so many rows of it."""
+
+    settings: TopRule
+
+    needs_value = True
+
+    @classmethod
+    def compile(cls, settings: TopRule, at: Compiling) -> TopBy:
+        """See ``CompiledRule.compile``."""
+        assert settings.by is not None
+        value = at.number(settings.top)
+        group = key_text(at.key(settings.by, "by"))
+        best = f"{'lowest' if settings.lowest else 'highest'} {share_text(settings)} by {value.text}"
+        value = negated(value) if settings.lowest else value
+        text = f"{best} of each {settings.by}"
+        return cls(at.name, at.place, settings, text, (group, value), 2, BY_UID)
+
+    @property
+    def kind(self) -> str:
+        """Told apart from a ``top`` of all rows."""
+        return "top_by"
+
+    def allotted(self, smallest: int) -> Callable[[int], int]:
+        """floor(fraction * n), or the count."""
+        fraction, count = self.settings.fraction, self.settings.count or 0
+        if fraction is None:
+            return lambda rows: count
+        return lambda rows: rows_of_fraction(fraction, rows)
+
+
+@dataclass(frozen=True)
+class Cap(Grouped):
+    """At most so many rows of a group."""
+
+    settings: CapRule
+
+    whole_groups_pass = True
+
+    @classmethod
+    def compile(cls, settings: CapRule, at: Compiling) -> Cap:
+        """See ``CompiledRule.compile``."""
+        group = key_text(at.key(settings.cap))
+        prefer = preference(at, settings.highest, settings.lowest, at.salt(settings.seed))
+        text = f"at most {settings.at_most} of each {settings.cap}, {prefer.text}"
+        expressions = (group, *prefer.expressions)
+        return cls(at.name, at.place, settings, text, expressions, len(expressions), prefer)
+
+    def allotted(self, smallest: int) -> Callable[[int], int]:
+        """``at_most``, whatever the size of the group."""
+        return lambda rows: self.settings.at_most
+
+
+@dataclass(frozen=True)
+class Equal(Grouped):
+    """As many rows of each group as the smallest has."""
+
+    settings: EqualRule
+
+    @classmethod
+    def compile(cls, settings: EqualRule, at: Compiling) -> Equal:
+        """See ``CompiledRule.compile``."""
+        group = key_text(at.key(settings.equal))
+        prefer = preference(at, settings.highest, settings.lowest, at.salt(settings.seed))
+        text = f"as many of each {settings.equal} as of the rarest, {prefer.text}"
+        expressions = (group, *prefer.expressions)
+        return cls(at.name, at.place, settings, text, expressions, len(expressions), prefer)
+
+    def allotted(self, smallest: int) -> Callable[[int], int]:
+        """Rows of the smallest group."""
+        return lambda rows: smallest
+
+    def account(self, learned: Learned) -> dict[str, Any]:
+        """Also how many rows of each group stay."""
+        return {**super().account(learned), "rows_each": learned["smallest"]}
 
 
 class _GroupLearner(Learner):
