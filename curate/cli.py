@@ -266,7 +266,7 @@ def _filter(
         _run_grids(loaded, only or (), redo, dry_run)
         return
     if frozen is not None:
-        names = [name for name, e in loaded.filter.experiments.items() if e.travelling()]
+        names = [name for name, e in loaded.filter.experiments.items() if e.transferable()]
         if not names:
             raise UserError(f"--frozen: no experiment of {config} has a rule whose numbers travel")
         keys = [f"filter.experiments.{name}.frozen={json.dumps(frozen)}" for name in names]

@@ -205,7 +205,7 @@ class _Condition:
     """A SQL condition, checked against the columns."""
 
     def __init__(self, text: str, connection: Any, columns: dict[str, Column]) -> None:
-        from curate.rules.expressions import Checker
+        from curate.rules.sql.expressions import Checker
 
         self._expression = Checker(connection, columns).check(text, "where", "condition")
         self._connection = connection

@@ -16,7 +16,7 @@ from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.demo.world import World
 from curate.reasons import DownloadReason as Reason
-from curate.rules.explain import open_judge
+from curate.rules.account.explain import open_judge
 
 EXPERIMENT = "curated"
 

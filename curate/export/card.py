@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,8 @@ import yaml
 
 from curate import __version__
 from curate.dataset.account import Step
-from curate.dataset.funnel import percent, rules_of
+from curate.rules.account.reading import rules_of
+from curate.text.numbers import percent
 
 SIZES = (
     (10**3, "n<1K"),
@@ -132,7 +135,7 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
 def _opening(facts: Mapping[str, Any]) -> str:
     rows, funnel = int(facts["samples"]), facts["funnel"]
     made = f"made by experiment `{facts['experiment']}` with curate {facts['curate_version']}"
-    about = _line(str(funnel.get("description") or ""))
+    about = _prose(str(funnel.get("description") or ""))
     if not rows:
         text = (
             f"**The selection is empty**: no image-text pair passed the rules, so there are no shards. "
@@ -227,7 +230,7 @@ def _rules(funnel: Mapping[str, Any]) -> str:
     ]
     for rule in rules:
         numbers = " | ".join("" if n is None else f"{n:,}" for n in (rule.passed, rule.failed, rule.missing))
-        says = f"{rule.words} {_code(rule.sql)}" if rule.sql else _line(rule.words)
+        says = f"{rule.words} {_code(rule.sql)}" if rule.sql else _prose(rule.words)
         cut = "" if rule.threshold is None else f"{rule.threshold:.6g}"
         lines.append(f"| {_code(rule.name)} | {says} | {numbers} | {cut} |")
     keep = funnel.get("keep")
@@ -241,7 +244,9 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     lines = ["## Models", ""]
     for alias, card in models.items():
-        facts = "; ".join(f"{k} {_code(str(v))}" for k, v in card.items() if isinstance(v, (str, int, float)))
+        facts = "; ".join(
+            f"{_prose(k)} {_code(str(v))}" for k, v in card.items() if isinstance(v, (str, int, float))
+        )
         lines.append(f"- **{alias}**: {facts}")
     return "\n".join(lines)
 
@@ -250,7 +255,9 @@ def _column_table(columns: Mapping[str, str]) -> str:
     if not columns:
         return ""
     lines = ["## Columns", "", "| column | type | meaning |", "|---|---|---|"]
-    lines += [f"| {_code(name)} | {kind} | {meaning_of(name)} |" for name, kind in columns.items()]
+    lines += [
+        f"| {_code(name)} | {_prose(kind)} | {_prose(meaning_of(name))} |" for name, kind in columns.items()
+    ]
     return "\n".join(lines)
 
 
@@ -265,9 +272,19 @@ def meaning_of(column: str) -> str:
 
 def _code(text: str) -> str:
     """Text as inline code that stays within a table cell."""
-    fence = "``" if "`" in text else "`"
-    pad = " " if "`" in text else ""
+    if not text.strip():
+        return ""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence, pad = "`" * (longest + 1), " " if longest else ""
     return f"{fence}{pad}{_line(text)}{pad}{fence}"
+
+
+def _prose(text: str) -> str:
+    """Text on one line that a reader of Markdown, with HTML in it or not, sees as it is written."""
+    safe = html.escape(" ".join(text.split()), quote=False)
+    safe = re.sub(r"[\\`*~|\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", safe)
+    # At the beginning these would make a heading, a rule or a list.
+    return re.sub(r"^(\d*)([-#+=.)])", r"\1\\\2", safe)
 
 
 def _line(text: str) -> str:

@@ -1,6 +1,6 @@
 """What rules learned in another workspace: found, checked, copied, and shown as what it is.
 
-Of an experiment that is frozen, the rules whose numbers travel do not learn; they take what the same
+Of an experiment that is frozen, rules that are transferable do not learn; they take what the same
 experiment learned elsewhere. Everything that can be wrong with that is said before any work is done.
 """
 
@@ -8,44 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from curate.config.filters import (
-    BalanceRule,
-    CapRule,
-    EqualRule,
-    Experiment,
-    FrequencyRule,
-    Rule,
-    SampleRule,
-    ScoreRule,
-    TopRule,
-)
+from curate.config.filters import Experiment, Rule
+from curate.config.kinds import as_written
+from curate.config.rules.base import RULES
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
-from curate.dataset.uid import is_uid
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.engine.plan import describe_changes
 from curate.errors import UserError
-from curate.rules.experiment import Program
-from curate.rules.kinds import Learned
+from curate.rules.account.run import LEARNED, ExperimentRun
+from curate.rules.contract import Learned, LearnedForm, file_name
 from curate.rules.logic import written
+from curate.rules.program import Program
 from curate.samples.columns import Column
-
-FORMAT = 1
-"""Of ``learned.json``."""
-
-LEARNED = "learned.json"
-_LOCATIONS = {"file": "digest", "entries": "digest", "entities": "digest", "wordnet": "wordnet_digest"}
-"""Keys of rules that name files, and the key that has the digest of what is in them."""
 
 _INTEGERS = re.compile(r"u?int(8|16|32|64)")
 
@@ -59,7 +41,7 @@ class Calibration:
         digest: of its ``learned.json``, which has the digests of the files beside it.
         rows: of the pool that it was learned of.
         earlier: where that workspace in turn has it from.
-        rules: what each rule learned whose numbers travel.
+        rules: what each rule learned that is transferable.
         files: those of these rules, by rule.
         columns: family, type and maker of the columns there.
     """
@@ -187,12 +169,13 @@ def calibration(name: str, experiment: Experiment, settings: Mapping[str, Any]) 
     if frozen.digest not in (None, digest):
         raise UserError(f"{file} has the digest {digest}, not {frozen.digest}")
     try:
-        facts = json.loads(data, parse_constant=_refuse)
-        theirs, rows = _experiment(facts), _rows(facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        run = ExperimentRun.from_bytes(data)
+        earlier = run.frozen
+        rows = int(earlier["rows"]) if earlier else run.rows
+        other = _difference(settings, _settings(run))
+    except (ValueError, KeyError, TypeError) as error:
         what = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{file}: is no {LEARNED} of curate{what}; run filter there again") from None
-    other = _difference(settings, theirs)
     if other:
         raise UserError(
             f"{file}: {other}; numbers hold for the rules that learned them: make the rules alike, or run "
@@ -201,14 +184,12 @@ def calibration(name: str, experiment: Experiment, settings: Mapping[str, Any]) 
     sizes = origin.sizes(path.rsplit("/", 1)[0])
     learned, files = {}, {}
     for number, (rule, kind) in enumerate(experiment.rules.items()):
-        if rule in experiment.travelling():
+        if kind.transferable:
             at = f"{file}: rules.{rule}"
-            learned[rule] = _checked(facts["rules"].get(rule), kind, at)
+            learned[rule] = _checked(run.rules.get(rule), kind, at)
             if "file" in learned[rule]:
-                files[rule] = _file_of(learned[rule]["file"], facts, name, kind, number, sizes, at)
-    earlier = facts.get("frozen")
-    rows = int(earlier["rows"]) if earlier else rows
-    return Calibration(name, origin, digest, rows, earlier, learned, files, facts["columns"])
+                files[rule] = _file_of(name, learned[rule]["file"], run, kind, number, sizes, at)
+    return Calibration(name, origin, digest, rows, earlier, learned, files, run.columns)
 
 
 def makers(workspace: Workspace, columns: Mapping[str, Column]) -> dict[Family, dict[str, str]]:
@@ -246,28 +227,14 @@ def _read(origin: Workspace, path: str, name: str, place: str) -> bytes:
     )
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _experiment(facts: Any) -> dict[str, Any]:
+def _settings(run: ExperimentRun) -> dict[str, Any]:
     """The settings that were in force there, with the defaults that keys have here."""
-    if facts["format"] != FORMAT:
-        raise ValueError("another format")
-    settings, order = dict(facts["settings"]), list(facts["settings"]["order"])
-    rules = {name: settings["rules"][name] for name in order}
-    rest = {k: v for k, v in settings.items() if k not in ("order", "rules", "frozen")}
-    facts["rules"].get("")
-    facts["columns"].get("")
-    try:
-        return {**Experiment.model_validate({**rest, "rules": rules}).facts(), "order": order}
-    except ValidationError:
-        raise ValueError("settings of another version") from None
-
-
-def _rows(facts: Mapping[str, Any]) -> int:
-    earlier = facts.get("frozen")
-    return int((earlier or facts)["rows"])
+    facts = {**run.as_config().facts(), "order": run.settings["order"]}
+    for name, rule in facts["rules"].items():
+        stored = run.settings["rules"][name]
+        code = {key: stored[key] for key in stored.keys() - as_written(stored).keys()}
+        facts["rules"][name] = {**as_written(rule), **code}
+    return facts
 
 
 def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
@@ -291,77 +258,36 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 def _content(rule: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a rule with what is in its files rather than where they lie."""
-    return {k: v for k, v in rule.items() if k not in _LOCATIONS or not rule.get(_LOCATIONS[k])}
-
-
-Test = Callable[[Any], bool]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _number(value: Any) -> bool:
-    """Also infinities, which are texts, and None: no row had a value."""
-    if isinstance(value, str):
-        return value in ("inf", "-inf")
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _share(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value))
-
-
-def _uid(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and is_uid(value))
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _needed(rule: Rule) -> dict[str, Test]:
-    """What a rule of a kind must have learned."""
-    if isinstance(rule, ScoreRule):
-        bounds = {"least": rule.min_quantile, "most": rule.max_quantile}
-        return {key: _number for key, quantile in bounds.items() if quantile is not None}
-    if isinstance(rule, SampleRule) or (isinstance(rule, TopRule) and rule.by is None):
-        return {"value": _number, "uid": _uid, "quantile": _share}
-    if isinstance(rule, TopRule | CapRule | EqualRule):
-        return {"file": _text, "groups": _whole, "smallest": _whole, "groups_cut": _whole}
-    if isinstance(rule, FrequencyRule):
-        return {"file": _text, "values": _whole, "values_passed": _whole}
-    counts = ("entries", "entries_matched", "entries_thinned", "rows_unmatched")
-    return {"file": _text, **dict.fromkeys(counts, _whole)}
+    settings = RULES.kind_of(as_written(rule))
+    files = settings.file_keys if settings else {}
+    return {key: value for key, value in rule.items() if not rule.get(files.get(key, ""))}
 
 
 def _checked(learned: Any, rule: Rule, at: str) -> dict[str, Any]:
     """What a rule learned, without what else ``learned.json`` says about it."""
     if not isinstance(learned, Mapping):
         raise UserError(f"{at}: is missing; run filter there again")
-    for key, test in _needed(rule).items():
-        if key not in learned or not test(learned[key]):
+    for key, is_such in _form(rule).values.items():
+        if key not in learned or not is_such(learned[key]):
             raise UserError(f"{at}.{key}: cannot be {learned.get(key)!r}; run filter there again")
-    if "uid" in learned and (learned["uid"] is None) != (learned["value"] is None):
+    if {"uid", "value"} <= learned.keys() and (learned["uid"] is None) != (learned["value"] is None):
         raise UserError(f"{at}.uid: goes with a value, and a value with a uid; run filter there again")
     return {k: v for k, v in learned.items() if k not in ("kind", "expression", "from")}
 
 
+def _form(rule: Rule) -> LearnedForm:
+    form: LearnedForm = rule.load_implementation().learned_form(rule)
+    return form
+
+
 def _file_of(
-    file: str,
-    facts: Mapping[str, Any],
-    experiment: str,
-    rule: Rule,
-    number: int,
-    sizes: Mapping[str, int],
-    at: str,
+    name: str, file: str, run: ExperimentRun, rule: Rule, number: int, sizes: Mapping[str, int], at: str
 ) -> FileRef:
     """The file that a rule learned, as its ``learned.json`` says it is."""
-    what = {FrequencyRule: "counts", BalanceRule: "entries"}.get(type(rule), "cuts")
-    known = facts.get("files", {}).get(file)
-    if file != f"{what}_{number:02d}.parquet" or not isinstance(known, Mapping):
+    known = run.files.get(file)
+    if file != file_name(_form(rule).file, number) or not isinstance(known, Mapping):
         raise UserError(f"{at}.file: {LEARNED} has no digest of {file!r}; run filter there again")
-    path = layout.selection_file(experiment, file)
+    path = layout.selection_file(name, file)
     ref = FileRef(path, int(known["size"]), str(known["digest"]))
     if sizes.get(path) != ref.size:
         raise UserError(

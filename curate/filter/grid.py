@@ -21,12 +21,13 @@ from curate.filter.grid_counts import Counting
 from curate.filter.grid_files import Compared, read_comparison, write_comparison
 from curate.filter.grid_page import page_of
 from curate.reasons import FilterReason
-from curate.rules.digests import with_digest
-from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.kinds import Learned, Verdict
+from curate.rules.contract import Learned, Verdict
+from curate.rules.judging import Judge
+from curate.rules.learning import learn
 from curate.rules.logic import Copies, Mask, combine, copies
 from curate.rules.merged import Member, Merged, compile_merged
-from curate.rules.settings import settings_of
+from curate.rules.program import Program, compile_experiment
+from curate.rules.settings import facts_of_rule, settings_of
 from curate.samples.columns import Column, need
 from curate.samples.committed import Committed
 from curate.samples.database import Database, open_database, reading_folder
@@ -172,7 +173,7 @@ def _compare(judge: Judge, merged: Merged, means: tuple[str, ...], language: str
     counting, repeated = Counting(points, len(means)), np.zeros(points, np.int64)
     read = sorted({*merged.program.columns(), *means, *([language] if language else ())})
     for batch in pool.scan(read, merged.program.uids() if pool.ordered else Uids.TEXT):
-        kept, more = _kept(merged, judge.found(batch), batch.table.num_rows)
+        kept, more = _kept(merged, judge.verdicts(batch), batch.table.num_rows)
         repeated += more
         if not pool.ordered:
             kept[:, np.asarray(pc.equal(batch.table["uid"], NO_UID)).astype(bool)] = False
@@ -251,7 +252,7 @@ def _settings(grid: Grid, points: Sequence[Point], tables: Tables | None) -> dic
         for name, rule in point.experiment.rules.items():
             key = repr((name, facts["rules"][name]))
             if key not in known:
-                known[key] = with_digest(name, facts["rules"][name], rule)
+                known[key] = facts_of_rule(name, rule)
             rules[name] = known[key]
         found[point.name] = {"rules": rules, "keep": facts["keep"], "order": list(rules)}
     described = {"description": grid.description, "means": list(grid.means) if grid.means else None}

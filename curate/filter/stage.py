@@ -16,12 +16,15 @@ from curate.dataset.uid import usable_halves
 from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
-from curate.filter.frozen import FORMAT, LEARNED, Calibration, calibration, makers
+from curate.filter.frozen import Calibration, calibration, makers
 from curate.filter.subset import SortingWriter, SubsetWriter
-from curate.rules.breakdown import account_columns
-from curate.rules.experiment import Judge, Program, compile_experiment, learn
-from curate.rules.funnel import Funnel
+from curate.rules.account.breakdown import account_columns
+from curate.rules.account.funnel import Funnel
+from curate.rules.account.run import FUNNEL, LEARNED, ExperimentRun
+from curate.rules.judging import Judge
+from curate.rules.learning import learn
 from curate.rules.logic import Copies, Mask
+from curate.rules.program import Program, compile_experiment
 from curate.rules.settings import settings_of
 from curate.samples.columns import Column
 from curate.samples.database import Database, open_database, reading_folder
@@ -47,7 +50,7 @@ class FilterStage(Stage):
     """
 
     inline = True
-    code_version = 2
+    code_version = 3
 
     def __init__(
         self,
@@ -133,7 +136,7 @@ class FilterStage(Stage):
         }
         if self.frozen is not None:
             self.frozen.show(facts["rules"])
-        path = layout.selection_file(self.experiment_name, "funnel.json")
+        path = layout.selection_file(self.experiment_name, FUNNEL)
         outputs.append(workspace.write_json(path, facts))
         outputs.append(self._write_learned(workspace, program, columns, learned, funnel.rows, files))
         self._remove_others(workspace, outputs)
@@ -185,7 +188,7 @@ class FilterStage(Stage):
                         uids = np.repeat(uids, judged.repeats(kept))
                     writer.add(uids)
                     if self.tables is None:
-                        counts += _of_shards(batch, kept, judged.copies)
+                        counts += _counts_by_shard(batch, kept, judged.copies)
             refs.append(ref_of(temporary, subset))
         if isinstance(writer, SortingWriter):
             funnel.leave_out(writer.without_uid, writer.repeated, seen=True)
@@ -206,13 +209,12 @@ class FilterStage(Stage):
         files: Mapping[str, FileRef],
     ) -> FileRef:
         made_by = makers(workspace, {name: columns[name] for name in program.all_columns()})
-        facts = {
-            "format": FORMAT,
-            "experiment": self.experiment_name,
-            "settings": dict(self.selecting),
-            "rows": rows,
-            "frozen": self.frozen.facts() if self.frozen is not None else None,
-            "columns": {
+        run = ExperimentRun(
+            experiment=self.experiment_name,
+            settings=dict(self.selecting),
+            rows=rows,
+            frozen=self.frozen.facts() if self.frozen is not None else None,
+            columns={
                 name: {
                     "family": str(columns[name].family),
                     "type": str(columns[name].type),
@@ -220,13 +222,13 @@ class FilterStage(Stage):
                 }
                 for name in program.all_columns()
             },
-            "rules": {
+            rules={
                 rule.name: {"kind": rule.kind, "expression": rule.text, **learned[rule.name]}
                 for rule in program.rules
             },
-            "files": {name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
-        }
-        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), facts)
+            files={name: {"size": ref.size, "digest": ref.digest} for name, ref in sorted(files.items())},
+        )
+        return workspace.write_json(layout.selection_file(self.experiment_name, LEARNED), run.model_dump())
 
     def _remove_others(self, workspace: Workspace, outputs: list[FileRef]) -> None:
         """Files of shards or rules that an earlier run of this experiment had."""
@@ -237,7 +239,7 @@ class FilterStage(Stage):
                 workspace.remove(path)
 
 
-def _of_shards(batch: Batch, kept: Mask, copies: Copies | None) -> Iterator[tuple[str, int, int, int]]:
+def _counts_by_shard(batch: Batch, kept: Mask, copies: Copies | None) -> Iterator[tuple[str, int, int, int]]:
     """Name, samples, kept ones, and the sum of their repeats, of every shard."""
     for shard, rows in batch.slices():
         here = int(np.count_nonzero(kept[rows]))

@@ -98,7 +98,7 @@ class SubsetWriter:
 
 
 class SortingWriter:
-    """The same file from uids in any order.
+    """A file as ``SubsetWriter`` makes it, from uids in any order.
 
     Memory: 400 MB, whatever the number of uids; beyond 8 million, sorted runs are in scratch files.
 

@@ -27,8 +27,8 @@ from curate.pages.words import HARMFUL, is_unsafe
 from curate.samples.columns import Column
 
 if TYPE_CHECKING:
-    from curate.rules.experiment import Judge
-    from curate.rules.funnel import Funnel
+    from curate.rules.account.funnel import Funnel
+    from curate.rules.judging import Judge
     from curate.samples.pool import Batch
     from curate.samples.sources import Tables
 
@@ -130,7 +130,7 @@ def diff(workspace: Workspace, config: PipelineConfig, a: str, b: str, examples:
     Raises:
         UserError: an experiment is not there, or has not been run.
     """
-    from curate.rules.explain import StaleError
+    from curate.rules.account.explain import StaleError
     from curate.samples.database import open_database, reading_folder
     from curate.samples.sorting import in_uid_order
     from curate.samples.sources import Tables, samples_of
@@ -226,14 +226,15 @@ class _Why:
         scorers: tuple[str, ...],
         tables: Tables | None,
     ) -> None:
-        from curate.rules.explain import as_run, open_judge
-        from curate.rules.funnel import Funnel
+        from curate.rules.account.explain import open_judge
+        from curate.rules.account.funnel import Funnel
+        from curate.rules.account.run import read_run
 
-        settings = as_run(workspace, experiment)
-        if settings is None:
+        run = read_run(workspace, experiment)
+        if run is None:
             raise UserError("its selection was not made by `curate filter`")
-        opened = open_judge(workspace, experiment, settings, models, scorers, tables)
-        self.judge: Judge = stack.enter_context(opened)
+        judge = open_judge(workspace, experiment, run.as_config(), models, scorers, tables)
+        self.judge: Judge = stack.enter_context(judge)
         program = self.judge.program
         self.funnel: Funnel = Funnel(program.rules, program.keep, program.scopes)
 
@@ -247,7 +248,7 @@ class _Why:
 
     def example(self, row: pa.Table, shard: str) -> tuple[str | None, list[dict[str, Any]], bool]:
         """Reason, what every rule says, and whether it fell to a rule about unsafe pictures."""
-        from curate.rules.explain import verdict_on
+        from curate.rules.account.explain import verdict_on
 
         verdict = verdict_on(self.judge, row, shard)
         unsafe = any(
@@ -287,7 +288,7 @@ def _members(
         sharded: rows come by the shards of the workspace; otherwise in any order, and all uids are in
             memory, 16 bytes each.
     """
-    from curate.rules.members import UidSet
+    from curate.rules.kinds.members import UidSet
 
     selection = Selection(workspace, experiment)
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.dataset.funnel import percent
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.inspect.diff import GROUPS, Difference, Example, Group
@@ -18,6 +17,7 @@ from curate.pages.html import render
 from curate.pages.pictures import thumbnails
 from curate.pages.words import host_of, number, plain_link, shortened
 from curate.reasons import FilterReason
+from curate.text.numbers import percent
 
 ROWS = 12
 """Columns that are shown before one asks for the rest."""

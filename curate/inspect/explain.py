@@ -21,7 +21,7 @@ from curate.inspect.known import known_names
 
 if TYPE_CHECKING:
     from curate.config.filters import Experiment
-    from curate.rules.explain import Verdict
+    from curate.rules.account.explain import Verdict
 
 
 ROWS = 1000
@@ -46,7 +46,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
     The rules are those that an experiment ran with, also when the config has changed since.
     """
-    from curate.rules.explain import verdict
+    from curate.rules.account.explain import verdict
 
     if config.filter.tables is not None:
         return _in_tables(workspace, config, uid.lower())
@@ -90,7 +90,7 @@ def explain(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str,
 
 
 def _in_tables(workspace: Workspace, config: PipelineConfig, uid: str) -> dict[str, Any]:
-    from curate.rules.explain import open_judge, verdict_of_rows
+    from curate.rules.account.explain import open_judge, verdict_of_rows
     from curate.samples.sources import Tables, TableSamples
 
     tables = Tables.of(config)
@@ -118,13 +118,13 @@ def _told(
     workspace: Workspace, name: str, judge: Callable[[str, Experiment], Verdict | None]
 ) -> dict[str, Any] | None:
     """What an experiment says by its rules as it ran; an ``error`` where it cannot; None without a run."""
-    from curate.rules.explain import as_run
+    from curate.rules.account.run import read_run
 
     if not workspace.exists(layout.selection_file(name, SUBSET)):
         return None
     try:
-        experiment = as_run(workspace, name)
-        found = judge(name, experiment) if experiment is not None else None
+        run = read_run(workspace, name)
+        found = judge(name, run.as_config()) if run is not None else None
         return None if found is None else asdict(found)
     except UserError as error:
         return {"error": str(error)}

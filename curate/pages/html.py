@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
-from curate.dataset.funnel import percent
 from curate.pages.words import number
+from curate.text.numbers import percent
 
 
 def render(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from curate.dataset.funnel import Overlap, Part, Parts
+from curate.rules.account.reading import Overlap, Part, Parts
 
 LISTED = 12
 """Values with a line of their own."""

@@ -12,7 +12,7 @@ from curate.dataset.workspace import Workspace
 from curate.pages.pictures import thumbnails
 from curate.pages.words import HARMFUL, host_of, is_unsafe, plain_link, shortened
 from curate.report.charts import number
-from curate.report.collect import Collected
+from curate.report.collect import PoolStatistics
 from curate.report.picking import Pick
 from curate.samples.columns import Column, read_samples
 
@@ -43,7 +43,7 @@ class Card:
 
 
 def cards(
-    workspace: Workspace, found: Collected, columns: dict[str, Column], shown: Sequence[str]
+    workspace: Workspace, found: PoolStatistics, columns: dict[str, Column], shown: Sequence[str]
 ) -> dict[Pick, Card]:
     """A card for every pick, reading the shards that have one and no others."""
     by_shard: dict[str, set[Pick]] = {}

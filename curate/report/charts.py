@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.report.statistics import Histogram
-from curate.rules.thresholds import Threshold
+from curate.rules.cuts import Cut
 
 WIDTH, WIDE, HEIGHT = 330, 460, 150
 _INK = {
@@ -24,8 +24,11 @@ _INK = {
 """Stand-ins that the drawing library takes for colours → the page's variables."""
 INK, SOFT, LINE, KEPT, DROPPED, CUT = _INK
 
+SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤"}
+"""Operator of a cut → how it is written."""
 
-def histogram(histogram: Histogram, cuts: Sequence[Threshold], title: str) -> str:
+
+def histogram(histogram: Histogram, cuts: Sequence[Cut], title: str) -> str:
     """Kept below dropped, stacked, with the cuts drawn in. Returns an ``<svg>``."""
     import altair as alt
 
@@ -43,7 +46,7 @@ def aspects(histogram: Histogram) -> str:
     return _svg(_stacked(histogram, (), axis), "Aspect ratios, kept and dropped samples", WIDE)
 
 
-def _stacked(histogram: Histogram, cuts: Sequence[Threshold], axis: Any) -> Any:
+def _stacked(histogram: Histogram, cuts: Sequence[Cut], axis: Any) -> Any:
     import altair as alt
 
     ends = [float(histogram.edges[0]), float(histogram.edges[-1])]
@@ -70,10 +73,9 @@ def _stacked(histogram: Histogram, cuts: Sequence[Threshold], axis: Any) -> Any:
         .mark_rect(stroke=None)
         .encode(x=x, x2="b:Q", y=y, y2="to:Q", color=color)
     ]
-    for i, cut in enumerate(sorted(cuts, key=lambda c: c.value)):
-        left = _place(cut.value, ends, histogram.log) > 0.55
-        text = f"{'≥' if cut.above else '≤'} {number(cut.value)}"
-        data = alt.InlineData(values=[{"a": cut.value, "t": text}])
+    for i, (value, op) in enumerate(sorted((cut.value, cut.op) for cut in cuts if cut.value is not None)):
+        left = _place(value, ends, histogram.log) > 0.55
+        data = alt.InlineData(values=[{"a": value, "t": f"{SIGNS[op]} {number(value)}"}])
         base = alt.Chart(data).encode(x=alt.X("a:Q", scale=scale))
         layers.append(base.mark_rule(color=CUT, strokeWidth=1.5, strokeDash=[4, 3]))
         layers.append(

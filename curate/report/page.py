@@ -10,16 +10,17 @@ import yaml
 
 from curate import __version__
 from curate.dataset.account import Step
-from curate.dataset.funnel import RuleAccount, overlap_of, parts_of, percent
 from curate.engine.progress import duration_text
 from curate.pages import html
 from curate.pages.words import is_unsafe
 from curate.report.account import overlap_table, parts_table
 from curate.report.cards import Card
-from curate.report.charts import aspects, histogram, number, size_map
-from curate.report.collect import SIZES, Collected, Wanted
+from curate.report.charts import SIGNS, aspects, histogram, number, size_map
+from curate.report.collect import SIZES, PoolStatistics, ReportPlan
 from curate.report.picking import Gallery, Pick
 from curate.report.statistics import Groups
+from curate.rules.account.reading import Account, RuleAccount
+from curate.text.numbers import percent
 
 LISTED = 12
 """Hosts and languages that are listed."""
@@ -58,10 +59,9 @@ class Facts:
     experiment: str
     title: str | None
     steps: Sequence[Step]
-    funnel: Mapping[str, Any]
-    rules: Sequence[RuleAccount]
-    found: Collected
-    wanted: Wanted
+    account: Account
+    found: PoolStatistics
+    plan: ReportPlan
     cards: Mapping[Pick, Card]
     models: Mapping[str, Mapping[str, Any]]
     config: str
@@ -75,25 +75,25 @@ def render(facts: Facts) -> str:
 def view(facts: Facts) -> dict[str, Any]:
     """All values that the template reads."""
     found = facts.found
-    parts = parts_of(facts.funnel)
+    parts = facts.account.parts
     told = {p.column for p in parts}
     return {
         "title": facts.title or facts.experiment,
         "experiment": facts.experiment,
-        "description": str(facts.funnel.get("description") or ""),
+        "description": facts.account.description,
         "headline": _headline(facts),
         "levels": _levels(facts.steps),
         "blocks": [_block(s) for s in facts.steps if s.verb not in ("embed", "score") and s.drops],
         "side": [_block(s) for s in facts.steps if s.verb in ("embed", "score") and s.drops],
         "failed": [s for s in facts.steps if s.failed],
-        "rules": [_rule(r, found.samples) for r in facts.rules],
-        "overlap": overlap_table(overlap_of(facts.funnel)),
+        "rules": [_rule(r, found.samples) for r in facts.account.rules],
+        "overlap": overlap_table(facts.account.overlap),
         "parts": [parts_table(p) for p in parts],
-        "keep": str(facts.funnel.get("keep") or ""),
+        "keep": facts.account.keep,
         "histograms": _histograms(facts),
         "galleries": _galleries(facts),
-        "languages": _groups(None if facts.wanted.language in told else found.languages),
-        "language_column": facts.wanted.language,
+        "languages": _groups(None if facts.plan.language in told else found.languages),
+        "language_column": facts.plan.language,
         "hosts": _groups(found.hosts),
         "aspects": _aspects(found),
         "sizes": size_map(found.sizes, SIZES) if found.sizes is not None and found.sizes.any() else "",
@@ -215,12 +215,14 @@ def _histograms(facts: Facts) -> list[dict[str, Any]]:
     for column, bins in facts.found.histograms.items():
         if not bins.counts.any():
             continue
-        cuts = [t for t in facts.wanted.thresholds if t.column == column]
+        cuts = [each for each in facts.plan.cuts if each.cut.column == column]
         drawn.append(
             {
                 "column": column,
-                "svg": histogram(bins, cuts, f"Histogram of {column}, kept and dropped samples"),
-                "rules": list(dict.fromkeys(t.rule for t in cuts)),
+                "svg": histogram(
+                    bins, [each.cut for each in cuts], f"Histogram of {column}, kept and dropped samples"
+                ),
+                "rules": list(dict.fromkeys(each.rule for each in cuts)),
                 "missing": int(bins.missing.sum()),
                 "outside": bins.outside,
                 "log": bins.log,
@@ -229,7 +231,7 @@ def _histograms(facts: Facts) -> list[dict[str, Any]]:
     return drawn
 
 
-def _aspects(found: Collected) -> str:
+def _aspects(found: PoolStatistics) -> str:
     if found.aspects is None or not found.aspects.counts.any():
         return ""
     return aspects(found.aspects)
@@ -249,15 +251,15 @@ def _galleries(facts: Facts) -> list[dict[str, Any]]:
                     "cards": _cards(facts, gallery, is_unsafe(reason)),
                 }
             )
-    for threshold, (below, above) in facts.found.near.items():
+    for near, (below, above) in facts.found.near.items():
         if below.picks or above.picks:
-            unsafe = is_unsafe(threshold.rule) or is_unsafe(threshold.column)
+            unsafe = is_unsafe(near.rule) or is_unsafe(near.cut.column)
             shown.append(
                 {
                     "kind": "near",
-                    "name": threshold.rule,
-                    "column": threshold.column,
-                    "cut": f"{'≥' if threshold.above else '≤'} {number(threshold.value)}",
+                    "name": near.rule,
+                    "column": near.cut.column,
+                    "cut": f"{SIGNS[near.cut.op]} {number(near.value)}",
                     "below": list(reversed(_cards(facts, below, unsafe))),
                     "above": _cards(facts, above, unsafe),
                 }

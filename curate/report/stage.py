@@ -9,17 +9,16 @@ import pyarrow as pa
 
 from curate.config.models import ReportSettings
 from curate.dataset import layout
-from curate.dataset.account import account, funnel_of, model_cards, step_of
-from curate.dataset.funnel import RuleAccount, rules_of
+from curate.dataset.account import account, model_cards, step_of
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.report.cards import cards
-from curate.report.collect import Wanted, collect
+from curate.report.collect import ReportPlan, collect
 from curate.report.page import Facts, render
-from curate.report.verdicts import Replay
-from curate.rules.thresholds import Threshold, thresholds_in
+from curate.report.verdicts import Replay, RuleCut
+from curate.rules.account.run import read_account
 from curate.samples.columns import Column, columns_of
 
 UNIT = "page"
@@ -63,23 +62,21 @@ class ReportStage(Stage):
         counts = workspace.read_table(layout.selection_file(self.experiment, "counts.parquet"), ["shard"])
         shards: list[str] = counts["shard"].to_pylist()
         columns = self._columns(workspace, shards)
-        funnel = funnel_of(workspace, self.experiment)
-        rules = rules_of(funnel)
+        funnel = read_account(workspace, self.experiment)
         with Replay(workspace, self.experiment, columns) as replay:
             used = replay.program.all_columns() if replay.program else []
-            wanted = self._wanted(columns, rules, used)
-            found = collect(workspace, replay, shards, columns, wanted)
-        shown = [n for n in dict.fromkeys([*wanted.numeric, *used]) if n in columns and n not in KEYS][:SHOWN]
+            plan = self._plan(columns, used, replay.cuts)
+            found = collect(workspace, replay, shards, columns, plan)
+        shown = [n for n in dict.fromkeys([*plan.numeric, *used]) if n in columns and n not in KEYS][:SHOWN]
         config = workspace.read_bytes(layout.CONFIG).decode() if workspace.exists(layout.CONFIG) else ""
         page = render(
             Facts(
                 experiment=self.experiment,
                 title=self.title,
                 steps=self._steps(workspace),
-                funnel=funnel,
-                rules=rules,
+                account=funnel,
                 found=found,
-                wanted=wanted,
+                plan=plan,
                 cards=cards(workspace, found, columns, shown),
                 models=model_cards(workspace, self.models),
                 config=config,
@@ -109,9 +106,7 @@ class ReportStage(Stage):
             columns.pop("similarity", None)  # it is the first model's or nobody's
         return columns
 
-    def _wanted(
-        self, columns: dict[str, Column], rules: Sequence[RuleAccount], used: Sequence[str]
-    ) -> Wanted:
+    def _plan(self, columns: dict[str, Column], used: Sequence[str], cuts: Sequence[RuleCut]) -> ReportPlan:
         numbers = [
             n for n, c in columns.items() if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)
         ]
@@ -120,14 +115,6 @@ class ReportStage(Stage):
         first = f"{self.models[0]}_similarity" if self.models else ""
         if "similarity" in numeric and first in numeric:
             numeric.remove(first)
-        cuts: list[Threshold] = []
-        for rule in rules:
-            if rule.sql:
-                cuts += thresholds_in(rule.name, rule.sql, numeric)
-            elif rule.kind == "top" and rule.threshold is not None:
-                end, _, column = rule.expression.partition(" by ")
-                if column.strip() in numeric:
-                    above = end.startswith("highest")
-                    cuts.append(Threshold(rule.name, column.strip(), rule.threshold, above))
+        drawn = tuple(dict.fromkeys(each for each in cuts if each.cut.column in numeric))
         languages = [n for n in columns if n.endswith("_lang")] or [n for n in columns if n == "lang"]
-        return Wanted(tuple(numeric), tuple(cuts), next(iter(languages), None), self.samples)
+        return ReportPlan(tuple(numeric), drawn, next(iter(languages), None), self.samples)

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset import layout
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.pages.words import is_unsafe
 from curate.reasons import FilterReason
-from curate.rules.experiment import Judge, Program, compile_experiment
-from curate.rules.explain import as_run
+from curate.rules.account.run import read_run
+from curate.rules.cuts import Cut
+from curate.rules.judging import Judge
 from curate.rules.logic import Truth, combine, conjuncts
+from curate.rules.program import Program, compile_experiment
 from curate.samples.columns import Column
 from curate.samples.database import open_database
 from curate.samples.pool import Pool
@@ -30,8 +31,21 @@ NOT_SELECTED, MISSING = FilterReason.NOT_SELECTED.value, FilterReason.MISSING_SC
 KEPT = 0
 
 
+class RuleCut(NamedTuple):
+    """Where a rule cuts a column, at a number that is known."""
+
+    rule: str
+    cut: Cut
+
+    @property
+    def value(self) -> float:
+        """At which it cuts."""
+        assert self.cut.value is not None
+        return self.cut.value
+
+
 @dataclass(frozen=True)
-class Sorted:
+class JudgedShard:
     """The samples of a shard with what became of them.
 
     Attributes:
@@ -56,27 +70,34 @@ class Replay:
 
     def __init__(self, workspace: Workspace, experiment: str, columns: dict[str, Column]) -> None:
         self.workspace, self.experiment = workspace, experiment
-        self.settings = as_run(workspace, experiment)
-        self.learned = _learned(workspace, experiment)
+        self.run = read_run(workspace, experiment)
         self.pool = Pool(workspace, (), columns)
         self._selection = Selection(workspace, experiment)
         self.program: Program | None = None
         self.reasons: list[str] = ["kept", NOT_SELECTED]
+        self.cuts: list[RuleCut] = []
+        """Where the rules cut columns; empty where they cannot be judged again."""
         self._stack = ExitStack()
         self._judge: Judge | None = None
 
     def __enter__(self) -> Replay:
-        if self.settings is None:
+        if self.run is None:
             return self
         scratch = self._stack.enter_context(self.workspace.scratch())
         connection = self._stack.enter_context(open_database(scratch))
         try:
-            program = compile_experiment(self.experiment, self.settings, self.pool.columns, connection)
-            judge = self._stack.enter_context(Judge(program, self.pool, self.learned, connection))
+            program = compile_experiment(self.experiment, self.run.as_config(), self.pool.columns, connection)
+            judge = self._stack.enter_context(Judge(program, self.pool, self.run.rules, connection))
         except UserError:
             # Columns or files have changed since: the selection still stands, its reasons do not.
             return self
         self.program, self._judge = program, judge
+        self.cuts = [
+            RuleCut(rule.name, cut)
+            for rule in program.rules
+            for cut in rule.cuts(self.run.rules[rule.name])
+            if cut.value is not None and np.isfinite(cut.value)
+        ]
         names = [part for part in conjuncts(program.keep) if isinstance(part, str)]
         self.reasons = list(dict.fromkeys(["kept", *names, MISSING, NOT_SELECTED]))
         return self
@@ -84,7 +105,7 @@ class Replay:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def shards(self, shards: Sequence[str], names: Sequence[str]) -> Iterator[Sorted]:
+    def shards(self, shards: Sequence[str], names: Sequence[str]) -> Iterator[JudgedShard]:
         """The given shards, in order, with the given columns."""
         judged_columns = self.program.columns() if self.program else []
         wanted = list(dict.fromkeys([*names, *judged_columns]))
@@ -92,16 +113,16 @@ class Replay:
         for batch in pool.scan(wanted):
             if self._judge is not None:
                 for judged in self._judge.batch(batch):
-                    yield self._sort(judged.shard, judged.samples, judged.verdicts)
+                    yield self._judged(judged.shard, judged.samples, judged.verdicts)
             else:
                 for shard, rows in batch.slices():
-                    yield self._sort(shard, batch.table[rows], {})
+                    yield self._judged(shard, batch.table[rows], {})
 
-    def _sort(self, shard: str, samples: pa.Table, verdicts: Mapping[str, Truth]) -> Sorted:
+    def _judged(self, shard: str, samples: pa.Table, verdicts: Mapping[str, Truth]) -> JudgedShard:
         selection = self._selection.read(shard)
         kept = np.asarray(pc.is_in(samples["uid"], selection["uid"].combine_chunks())).astype(bool)
         reason = np.where(kept, KEPT, self._why(verdicts, len(kept)))
-        return Sorted(shard, samples, reason, self._unsafe(verdicts, len(kept)))
+        return JudgedShard(shard, samples, reason, self._unsafe(verdicts, len(kept)))
 
     def _why(self, verdicts: Mapping[str, Truth], rows: int) -> npt.NDArray[np.int64]:
         """The reason of every row, as if none were kept."""
@@ -124,13 +145,3 @@ class Replay:
                 if any(map(is_unsafe, (rule.name, *rule.columns))):
                     unsafe |= ~verdicts[rule.name].passed
         return unsafe
-
-
-def _facts(workspace: Workspace, experiment: str) -> dict[str, Any]:
-    path = layout.selection_file(experiment, "learned.json")
-    value = workspace.read_json(path) if workspace.exists(path) else {}
-    return value if isinstance(value, dict) else {}
-
-
-def _learned(workspace: Workspace, experiment: str) -> dict[str, Any]:
-    return dict(_facts(workspace, experiment).get("rules") or {})

@@ -65,7 +65,7 @@ def _unpacked(bits: pa.Buffer, values: pa.Array) -> Mask:
 
 
 def constant(value: bool, rows: int) -> Truth:
-    """The same verdict for every row."""
+    """One verdict for all of so many rows."""
     return Truth(np.full(rows, value), np.full(rows, not value))
 
 
@@ -96,7 +96,7 @@ def _first_to_fail(parts: Sequence[Truth]) -> Truth:
     return Truth(left, failed)
 
 
-def reached(scope: Sequence[Keep], verdicts: Mapping[str, Truth], rows: int) -> Mask:
+def in_scope(scope: Sequence[Keep], verdicts: Mapping[str, Truth], rows: int) -> Mask:
     """Which rows passed all parts of a scope, bool, shape (rows,)."""
     left = np.ones(rows, bool)
     for part in scope:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from curate.config.filters import Experiment, Keep, rule_names
-from curate.rules.experiment import Program, compile_checked, refuse_twins
-from curate.rules.expressions import Checker, Expression, Want
-from curate.rules.kinds import Compiled
+from curate.rules.contract import CompiledRule
+from curate.rules.program import Program, compile_checked, refuse_twins
+from curate.rules.sql.expressions import Checker, Expression, Want
 from curate.samples.columns import Column
 from curate.samples.database import Database
 
@@ -77,7 +77,7 @@ def compile_merged(
 
 class _Merging:
     def __init__(self) -> None:
-        self.rules: dict[str, Compiled] = {}
+        self.rules: dict[str, CompiledRule] = {}
         """Name in the merged program → rule."""
         self.scopes: dict[str, tuple[Keep, ...]] = {}
         self._known: dict[str, str] = {}
@@ -99,7 +99,7 @@ class _Merging:
             name_of(own)
         return Part(_renamed(program.keep, name_of), names)
 
-    def _named(self, rule: Compiled, scope: tuple[Keep, ...], facts: Any) -> str:
+    def _named(self, rule: CompiledRule, scope: tuple[Keep, ...], facts: Any) -> str:
         # A rule's own name decides what it draws.
         key = json.dumps([rule.name, facts, scope], sort_keys=True, default=str)
         if key not in self._known:
@@ -115,10 +115,10 @@ class _Merging:
 
 
 def _facts(member: Member, rule: str) -> Any:
-    """What decides the verdicts of a rule, besides its name and the rows that reach it."""
+    """What decides the verdicts of a rule, besides its name and the rows in its scope."""
     experiment = member.experiment
     # What a frozen rule knows is its experiment's own.
-    frozen = experiment.frozen is not None and rule in experiment.travelling()
+    frozen = experiment.frozen is not None and rule in experiment.transferable()
     return [experiment.rules[rule].facts(), member.place if frozen else None]
 
 

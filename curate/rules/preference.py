@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.rules.draws import uniforms, words_of
-from curate.rules.expressions import Checker, Expression
+from curate.rules.algorithms.draws import uniforms, words_of
+from curate.rules.contract import Compiling
+from curate.rules.sql.expressions import Expression
 from curate.samples.pool import doubles
 
 Floats = npt.NDArray[np.float64]
@@ -53,19 +54,18 @@ class Preference:
         return np.zeros(len(uids))
 
 
-def preference(
-    checker: Checker, place: str, highest: str | None, lowest: str | None, salt: int | None = None
-) -> Preference:
+BY_UID = Preference(None, None, "smallest uid")
+
+
+def preference(at: Compiling, highest: str | None, lowest: str | None, salt: int | None = None) -> Preference:
     """Check ``highest`` or ``lowest`` of a rule. Raises UserError, see ``Checker.check``."""
     if highest is not None:
-        return Preference(checker.check(highest, f"{place}.highest", "number"), None, f"highest {highest}")
+        return Preference(at.number(highest, "highest"), None, f"highest {highest}")
     if lowest is not None:
-        return Preference(
-            negated(checker.check(lowest, f"{place}.lowest", "number")), None, f"lowest {lowest}"
-        )
-    return Preference(None, salt, "smallest uid" if salt is None else "drawn")
+        return Preference(negated(at.number(lowest, "lowest")), None, f"lowest {lowest}")
+    return BY_UID if salt is None else Preference(None, salt, "drawn")
 
 
 def negated(number: Expression) -> Expression:
     """The expression with the other sign."""
-    return Expression(f"-({number.sql})", number.text, number.place, number.columns, "DOUBLE")
+    return replace(number, sql=f"-({number.sql})", type="DOUBLE", short=None, cuts=(), column=None)

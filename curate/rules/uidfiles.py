@@ -37,7 +37,7 @@ def write_uid_file(
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The same rows in tables of equal length."""
+    """Rows of batches of any length in tables of equal length."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

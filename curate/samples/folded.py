@@ -26,10 +26,10 @@ from curate.dataset.records import RecordStore
 from curate.dataset.uid import packed
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.rules.expressions import plain_type
 from curate.samples.column_file import FEW, ColumnWriter, Part, column_parts
 from curate.samples.pool import Batch, Pool, Uids
 from curate.samples.tables import TablesPool
+from curate.samples.types import plain_type
 
 _FORMAT = 3
 _RAW = "uid\0raw"

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from curate.dataset.uid import SUBSET_DTYPE, from_halves, halves
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
-from curate.rules.expressions import scan_type
 from curate.samples.columns import Column, read_samples
+from curate.samples.types import scan_type
 
 BATCH_ROWS = 131_072
 """Rows that one query looks at: a query costs as much as a few ten thousand rows."""

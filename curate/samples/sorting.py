@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from curate.rules.expressions import plain_type
 from curate.samples.database import Database, registered
 from curate.samples.pool import Pool, Uids
 from curate.samples.tables import NO_UID
+from curate.samples.types import plain_type
 
 _SHARD_ROWS = 65_536
 

@@ -26,10 +26,10 @@ from curate.dataset.listing import is_path, listed, open_fs
 from curate.dataset.uid import HALVES, from_halves, uid_of, usable_halves
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
-from curate.rules.expressions import plain_type, scan_type
 from curate.samples.columns import Column, need
 from curate.samples.derived import DERIVED
 from curate.samples.pool import Pool, Uids, cast_whole, nan_to_null
+from curate.samples.types import plain_type, scan_type
 
 PLACE = "filter.tables"
 NO_UID = "0" * 32

@@ -20,9 +20,9 @@ RULES = {
     "samples": {"samples", "config", "dataset", "text", "errors"},
     "engine": {"engine", "dataset", "config", "errors", "plugins", "reasons", "terminal", "verbs", ""},
     "clip": {"clip", "config", "errors", "dataset", "demo", "network"},
-    "pages": {"pages", "dataset", "errors"},
+    "pages": {"pages", "dataset", "text", "errors"},
     "text": {"text", "errors"},
-    "rules": {"rules", "samples", "config", "dataset", "text", "reasons", "errors"},
+    "rules": {"rules", "samples", "config", "dataset", "text", "reasons", "errors", "plugins"},
 }
 
 

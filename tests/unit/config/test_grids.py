@@ -11,9 +11,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.config.filters import Experiment, ScoreRule, TopRule, WhereRule
+from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid, Point
 from curate.config.loading import check, dump, load_config
+from curate.config.rules.score import ScoreRule
+from curate.config.rules.top import TopRule
+from curate.config.rules.where import WhereRule
 from curate.errors import ConfigError
 
 CLIP = {"score": "similarity", "min": "$t"}

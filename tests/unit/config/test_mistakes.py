@@ -210,6 +210,13 @@ class TestFilesThatCannotBeRead:
     def test_an_anchor_in_itself(self, tmp_path: Path, text: str, key: str) -> None:
         assert told(tmp_path, text) == f"c.yaml:2: '{key}' is an alias of what it stands in"
 
+    @pytest.mark.parametrize("level", ["[*a%d, *a%d]", "{<<: [*a%d, *a%d]}", "{x: *a%d, y: *a%d}"])
+    def test_few_lines_that_stand_for_billions_of_values(self, tmp_path: Path, level: str) -> None:
+        lines = ["a0: &a0 {k: 1}" if "{" in level else "a0: &a0 [1]"]
+        lines += [f"a{i + 1}: &a{i + 1} {level % (i, i)}" for i in range(40)]
+        message = told(tmp_path, "\n".join(lines))
+        assert re.fullmatch(r"c\.yaml:\d+: more than 200,000 values, with aliases written out", message)
+
     def test_an_anchor_used_twice_is_two_copies(self, tmp_path: Path) -> None:
         write(tmp_path / "base.yaml", f"filter: {{experiments: {{a: &a {RULE}, b: *a}}}}")
         path = write(

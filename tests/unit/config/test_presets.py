@@ -29,7 +29,7 @@ from curate.download.writer import table_schema
 from curate.engine.engine import Engine
 from curate.ingest.parse import CANDIDATE_COLUMNS
 from curate.pipeline import build
-from curate.rules.experiment import compile_experiment
+from curate.rules.program import compile_experiment
 from curate.rules.settings import settings_of
 from curate.samples.columns import Column
 from curate.samples.database import open_database

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import io
 import tarfile
+from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from curate.dataset.funnel import percent, rules_of
 from curate.dataset.tars import images_of
 from curate.errors import DataError
 from curate.export.card import dataset_card, metadata, size_category
 from curate.export.plan import cut
 from curate.export.rows import as_dicts, in_order, selected
+from curate.rules.account.reading import rules_of
+from curate.text.numbers import percent
 
 
 @settings(deadline=None)
@@ -109,15 +112,15 @@ def test_size_categories() -> None:
     assert [size_category(n) for n in rows] == ["n<1K", "n<1K", "1K<n<10K", "1M<n<10M", "10B<n<100B", "n>1T"]
 
 
-def _words(kind: str, expression: str) -> str:
-    (rule,) = rules_of({"rules": [{"rule": "r", "kind": kind, "expression": expression}]})
+def _words(kind: str, expression: str, **more: str) -> str:
+    (rule,) = rules_of({"rules": [{"rule": "r", "kind": kind, "expression": expression, **more}]})
     return f"{rule.words} {rule.sql}".strip()
 
 
 def test_rules_in_words() -> None:
-    assert _words("where", "a > 1") == "samples that satisfy a > 1"
-    assert _words("top", "highest 0.3 by s") == "the 30 % of all samples with the highest s"
-    assert _words("top", "lowest 0.001 by a + b") == "the 0.1 % of all samples with the lowest a + b"
+    assert _words("where", "a > 1", words="a > 1") == "samples that satisfy a > 1"
+    best = "the 30 % of all samples with the highest s"
+    assert _words("top", "highest 0.3 by s", words=best) == best
     assert _words("dedup", "one row per sha256, highest s") == "one row per sha256, highest s"
     assert _words("experiment", "kept by basic") == "kept by basic"
     assert _words("balance", "anything") == "anything"
@@ -144,3 +147,67 @@ def test_hostile_text_stays_in_its_cell() -> None:
     lines = dataset_card(facts).splitlines()
     assert "a # b" in lines
     assert "| `x\\|y` | samples that satisfy `` a = '`\\|`' or b `` |  |  |  |  |" in lines
+
+
+TEXTS = st.text(st.sampled_from(" \n\t`*_[]()<>&|\\#-+=~!.)1ab:/\"'"), max_size=14)
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, TEXTS, TEXTS)
+def test_texts_of_a_card_are_shown_as_they_are(about: str, rule: str, sql: str) -> None:
+    """Whatever Markdown and HTML would make of them."""
+    funnel = {
+        "description": about,
+        "keep": "all(a)",
+        "rules": [
+            {"rule": rule, "kind": "top", "expression": "x", "words": sql, "passed": 1},
+            {"rule": "a", "kind": "where", "expression": sql, "passed": 1},
+        ],
+    }
+    facts = metadata(
+        experiment="e",
+        steps=[],
+        funnel=funnel,
+        models={},
+        columns={about: about},
+        sizes={},
+        tars=True,
+        digest="",
+    )
+    card = dataset_card(facts).partition("\n---\n")[2]
+    page = Rendered(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(card))
+    assert page.tags <= {"h1", "h2", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
+    shown = [plain(cell) for cell in page.cells]
+    assert shown[:12] == [
+        *("rule", "keeps", "passed", "failed", "no score", "cut at"),
+        *(plain(rule), plain(sql), "1", "", "", ""),
+    ]
+    assert shown[12:18] == ["a", plain(f"samples that satisfy {sql}"), "1", "", "", ""]
+    assert shown[21:23] == [plain(about), plain(about)]
+    assert plain(page.paragraphs[0]).startswith(plain(about))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+class Rendered(HTMLParser):
+    """Tags of a page, and the texts of its paragraphs and cells."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.paragraphs: list[str] = []
+        self._texts = self.paragraphs
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        self.tags.add(tag)
+        if tag in ("p", "td", "th"):
+            self._texts = self.paragraphs if tag == "p" else self.cells
+            self._texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._texts:
+            self._texts[-1] += data

@@ -7,7 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from curate.config.filters import CapRule, EqualRule, FrequencyRule, Rule, SampleRule, ScoreRule, TopRule
+from curate.config.filters import Rule
+from curate.config.rules.cap import CapRule
+from curate.config.rules.equal import EqualRule
+from curate.config.rules.frequency import FrequencyRule
+from curate.config.rules.sample import SampleRule
+from curate.config.rules.score import ScoreRule
+from curate.config.rules.top import TopRule
 from tests.unit.filter.filter_oracle import Row
 from tests.unit.rules import rules_oracle as oracle
 

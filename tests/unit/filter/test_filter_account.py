@@ -27,9 +27,8 @@ from curate.engine.plan import make_plan
 from curate.errors import UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
-from curate.rules import breakdown
-from curate.rules.breakdown import Breakdown, account_columns, countable
-from curate.rules.thresholds import bound_in
+from curate.rules.account import breakdown
+from curate.rules.account.breakdown import Breakdown, account_columns, countable
 from curate.samples.columns import Column
 from tests.unit.filter.filter_oracle import Answer, judge, number
 from tests.unit.filter.filter_pool import (
@@ -425,20 +424,3 @@ def test_a_quantile_that_was_learned_comes_back(tmp_path: Path) -> None:
         "none": (None, None),
         "ends": (0.05, 0.06),
     }
-
-
-def test_bounds_in_conditions() -> None:
-    cases: dict[str, tuple[float, bool] | None] = {
-        " a>=0.3\n": (0.3, True),
-        "3 <= A": (3.0, True),
-        '"a" < 5.': (5.0, False),
-        "1e-3>a": (0.001, False),
-        "a_b > 1": None,
-        "a > 1 -- more": None,
-        "a > 1 or true": None,
-        "a > 1 + 1": None,
-        "a > 1x": None,
-        "t.a > 1": None,
-        "a <> 1": None,
-    }
-    assert {sql: bound_in(sql, ["a"]) for sql in cases} == cases

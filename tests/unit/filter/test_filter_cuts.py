@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate.rules.cuts import MISSING, Cut, Spool, from_key, rows_of_fraction, to_keys
+from curate.rules.algorithms import spool as spools
+from curate.rules.algorithms.spool import MISSING, LastRow, Spool, from_key, rows_of_fraction, to_keys
 
 FLOATS = st.floats(allow_nan=False)
 FEW = st.sampled_from([0.0, -0.0, 0.25, -0.25, 1.0, math.inf, -math.inf, 5e-324, math.nan])
@@ -30,10 +31,10 @@ def test_keys_sort_like_floats(values: list[float], lowest: bool) -> None:
                 assert (a > b) == (x < y if lowest else x > y)
 
 
-def last_of(best: list[tuple[float, int]], lowest: bool) -> Cut:
+def last_of(best: list[tuple[float, int]], lowest: bool) -> LastRow:
     """The cut behind rows that are in order, as value (of the other sign unless lowest) and place."""
     value, position = best[-1]
-    return Cut(value if lowest else -value, position, sum(v == value for v, _ in best))
+    return LastRow(value if lowest else -value, position, sum(v == value for v, _ in best))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -68,7 +69,7 @@ def test_many_cuts_are_what_each_is_alone(
 ) -> None:
     spool = Spool(tmp_path / "spool", lowest)
     spool.add(np.array(values, np.float64))
-    with mock.patch("curate.rules.cuts._AT_ONCE", at_once), mock.patch("curate.rules.cuts._NEAR", near):
+    with mock.patch.object(spools, "_AT_ONCE", at_once), mock.patch.object(spools, "_NEAR", near):
         found = spool.cuts(counts)
     rows = sorted((x if lowest else -x, i) for i, x in enumerate(values) if x == x)
     for count in counts:
@@ -90,7 +91,7 @@ def test_the_cut_of_many_blocks(tmp_path: Path, seed: int, distinct: int) -> Non
     for count in counts:
         last = min(count, len(order)) - 1
         before = int(np.searchsorted(-ranked, -ranked[last]))
-        assert found[count] == Cut(ranked[last], int(order[last]), last - before + 1)
+        assert found[count] == LastRow(ranked[last], int(order[last]), last - before + 1)
     assert spool.cut(812_345) == found[812_345]
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.dataset.workspace import Workspace
-from curate.rules.duplicates import KeyTable
-from curate.rules.expressions import Checker
+from curate.rules.kinds.dedup import KeyTable
+from curate.rules.sql.expressions import Checker
 from curate.rules.uidfiles import UidFile
 from curate.samples.columns import Column
 from curate.samples.database import open_database

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from curate.dataset.family import IMAGES
 from curate.errors import UserError
-from curate.rules.expressions import Checker, Want, evaluate, scan_type
+from curate.rules.sql.expressions import Checker, Want, evaluate
 from curate.samples.columns import Column
 from curate.samples.database import open_database, select
+from curate.samples.types import scan_type
 
 COLUMNS = {
     "uid": Column(IMAGES, "uid", pa.string()),

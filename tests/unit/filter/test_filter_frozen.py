@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from curate.cli import app
-from curate.config.filters import BalanceRule, Experiment, travels
+from curate.config.filters import Experiment
 from curate.config.loading import check
+from curate.config.rules.balance import BalanceRule
+from curate.config.rules.base import RULES
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
@@ -30,10 +32,10 @@ from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
 from curate.filter.stage import FilterStage
 from curate.pipeline import build
-from curate.rules import sources
-from curate.rules.compiling import _COMPILERS
-from curate.rules.experiment import compile_experiment
-from curate.rules.explain import as_run, verdict
+from curate.rules.account.explain import verdict
+from curate.rules.account.run import read_run
+from curate.rules.program import compile_experiment
+from curate.samples import sources
 from curate.samples.columns import columns_of
 from curate.samples.database import open_database
 from curate.samples.folded import FoldedPool
@@ -177,7 +179,7 @@ class TestSamePool:
             there = pool_of(Path(folder) / "there", rows, shards)
             run_experiment(there, "e", config)
             here = pool_of(Path(folder) / "here", rows, shards)
-            frozen = Experiment.model_validate(config).travelling()
+            frozen = Experiment.model_validate(config).transferable()
             if not frozen:
                 with pytest.raises(ValueError, match="frozen: no rule here learns anything"):
                     stage_of("e", frozen_on(config, there))
@@ -193,7 +195,7 @@ class TestSamePool:
 
 @st.composite
 def freezable(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, oracle.Rule]]:
-    """Any experiment, and behind or beside it one rule whose numbers travel."""
+    """Any experiment, and behind or beside it one rule that is transferable."""
     config, rules = draw(experiments())
     kind = draw(st.sampled_from([scores, tops, frequencies, caps, equals, samples]))
     rule, meaning = draw(kind("last").filter(lambda d: d[1].learns))
@@ -228,7 +230,7 @@ class TestOtherPool:
 
         keep = experiment.combination()
         oracle.Experiment({n: watched(n, r) for n, r in rules.items()}, keep, there)
-        for name in experiment.travelling():
+        for name in experiment.transferable():
             condition = fixed(name, experiment.rules[name], seen[name], len(there))
             rules[name] = oracle.Rule(oracle.local(condition).meaning, learns=True)
         expected = oracle.Experiment(rules, keep, here)
@@ -298,7 +300,7 @@ class TestPasses:
             program = compile_experiment("e", Experiment.model_validate(EVERYTHING), columns, connection)
         names = [[r.name for r in rules] for rules in program.passes()]
         assert names == [["best"], ["unique"], ["hosts"], ["drawn"]]
-        given = Experiment.model_validate(EVERYTHING).travelling()
+        given = Experiment.model_validate(EVERYTHING).transferable()
         assert given == ("best", "hosts", "drawn")
         assert [[r.name for r in rules] for rules in program.passes(given)] == [["unique"]]
 
@@ -337,12 +339,12 @@ class TestWhatIsStored:
         assert files_of(here)["cuts_03.parquet"] == files_of(there)["cuts_03.parquet"]
 
         shutil.rmtree(there.url)
-        settings_ = as_run(here, "e")
-        assert settings_ is not None
+        run = read_run(here, "e")
+        assert run is not None
         kept = selected(here)
         notes = []
         for row in some_rows(101, 1)[:20]:
-            said = verdict(here, "e", settings_, (MODEL,), (SCORER,), row["uid"])
+            said = verdict(here, "e", run.as_config(), (MODEL,), (SCORER,), row["uid"])
             assert said.kept == (row["uid"] in kept)
             notes.append({r.rule: r.note for r in said.rules}["best"])
         assert all(re.fullmatch(rf"cut at .*, learned in {re.escape(there.url)}", n) for n in notes)
@@ -640,7 +642,7 @@ class TestErrors:
 
 
 class TestConfig:
-    def test_travelling_is_what_learns_and_is_portable(self, tmp_path: Path) -> None:
+    def test_what_is_transferable_learns(self, tmp_path: Path) -> None:
         workspace = pool_of(tmp_path / "w", some_rows(10))
         rules = {
             **PORTABLE,
@@ -657,13 +659,14 @@ class TestConfig:
             "hard": {"hard_cap": "text_score", "at_most": 3},
         }
         experiment = Experiment.model_validate({"rules": rules})
-        assert {type(r) for r in experiment.rules.values()} == set(_COMPILERS)
+        assert {type(r) for r in experiment.rules.values()} == set(RULES.all().values())
         with open_database(tmp_path) as connection:
             columns = columns_of(workspace, "00000", [MODEL], [SCORER])
             program = compile_experiment("e", experiment, columns, connection)
         for rule in program.rules:
-            assert travels(experiment.rules[rule.name]) == (rule.learns and rule.portable), rule.name
-        assert set(experiment.travelling()) == set(PORTABLE)
+            assert rule.learns or not rule.settings.transferable, rule.name
+            assert rule.settings.transferable == (rule.name in PORTABLE), rule.name
+        assert set(experiment.transferable()) == set(PORTABLE)
         assert isinstance(experiment.rules["balance"], BalanceRule)
 
     def test_storage_options_of_the_same_storage_are_shared(self, tmp_path: Path) -> None:
@@ -698,12 +701,12 @@ class TestConfig:
 
     def test_the_pages_example(self) -> None:
         page = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
-        section = page.split("### What travels")[1].split("\n## ")[0]
+        section = page.split("### What another pool can be judged by")[1].split("\n## ")[0]
         (block,) = re.findall(r"```yaml\n(.*?)```", section, re.S)
         config = check({"filter": yaml.safe_load(block)})
         (experiment,) = config.filter.experiments.values()
         assert experiment.frozen is not None
-        assert experiment.travelling()
+        assert experiment.transferable()
 
 
 class TestCommand:

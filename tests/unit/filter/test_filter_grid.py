@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import math
 import re
@@ -146,7 +148,7 @@ def test_every_point_is_what_the_experiment_is_alone(
         for mine, mask in zip(alone, masks, strict=True):
             assert [row["uid"] for row, kept in zip(rows, mask, strict=True) if kept] == sorted(mine)
         check_comparison(read_comparison(workspace, "g"), alone, rows)
-        assert workspace.folders("selections") == sorted(experiments)
+        assert set(workspace.folders("selections")) == set(experiments)
 
 
 GRID: dict[str, Any] = {
@@ -541,3 +543,27 @@ def test_published_tables(tmp_path: Path, rule: dict[str, Any], more: dict[str, 
     assert found.rows == 200
     assert 0 < found.overlap[0, 1] < found.any < 200
     assert set(found.languages[0]) == {"en", "de"}
+
+
+def test_the_policy_of_the_page_blocks_nothing_of_it(tmp_path: Path) -> None:
+    rows = [{"uid": uid_from(i << 110), "similarity": i / 100, "text_score": i % 7} for i in range(100)]
+    workspace = write_pool(tmp_path, cut_in_shards(rows, 2), TYPES)
+    run_grid(
+        workspace, {"over": {"t": [0.1, 0.5, 0.9]}, "rules": {"clip": {"score": "similarity", "min": "$t"}}}
+    )
+    page = workspace.read_bytes(layout.grid_file("g", "index.html")).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    for name, source in (("style", "style-src"), ("script", "script-src")):
+        (text,) = re.findall(rf"<{name}>(.*?)</{name}>", page, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{source} 'sha256-{digest}'" in policy
+    # With digests alone a policy lets no element have a style or a handler of its own.
+    assert not re.search(r"<[^>]*\s(style|on[a-z]+)=", page)
+    cells = re.findall(r'<td class="s(\d+)( dark)?" title="[^"]*">(\d+)</td>', page)
+    assert [int(step) for step, _, _ in cells] == [round(int(share) / 5) for _, _, share in cells]
+    assert len(cells) == 9
+    assert {int(step) for step, _, _ in cells} >= {20}
+    for step, _, _ in cells:
+        assert f".s{step} {{ --share: {5 * int(step)}%; }}" in page

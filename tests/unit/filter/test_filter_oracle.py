@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from curate.config.filters import Experiment
 from curate.dataset import layout
 from curate.dataset.uid import from_halves
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
 from tests.unit.filter.filter_oracle import (
     Whole,
     at_least,

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UserError
-from curate.rules.expressions import _KEYWORDS, _PLAIN, _PLAIN_NAME, Checker, Expression, Want, scan_type
+from curate.rules.sql.expressions import _KEYWORDS, _PLAIN, _PLAIN_NAME, Checker, Expression, Want
 from curate.samples.columns import Column
 from curate.samples.database import Database, open_database, select
+from curate.samples.types import scan_type
 
 PLACE = "filter.experiments.e.rules.r"
 KINDS = [*_PLAIN, pa.float16()]

@@ -25,8 +25,8 @@ from curate.engine.plan import make_plan
 from curate.errors import DataError, UserError
 from curate.filter.stage import FilterStage
 from curate.filter.subset import SubsetWriter
-from curate.rules import database
-from curate.rules.explain import open_judge, verdict
+from curate.rules.account.explain import open_judge, verdict
+from curate.samples import database
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORE_TYPES,

@@ -31,7 +31,7 @@ from curate.inspect.diff_page import diff_page
 from curate.inspect.explain import explain
 from curate.inspect.explain_text import print_trail
 from curate.pipeline import build
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
 from curate.samples.sources import Tables
 from curate.samples.tables import TablesPool
 from tests.golden.datacomp import made

@@ -23,7 +23,7 @@ from curate.errors import UserError
 from curate.inspect.diff import GROUPS, diff
 from curate.inspect.diff_sums import VALUES, Gathering, effect
 from curate.inspect.diff_text import effect_text, print_diff
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
 from curate.samples.moments import Moments
 from tests.unit.filter.filter_pool import cut_in_shards, run_experiment, uid_from, write_pool
 

@@ -6,9 +6,9 @@ import pytest
 
 from curate.config.filters import Experiment
 from curate.dataset import layout
-from curate.dataset.funnel import Overlap, Part, Parts, overlap_of, parts_of, rules_of
 from curate.filter.stage import FilterStage
 from curate.report.account import LISTED, overlap_table, parts_table
+from curate.rules.account.reading import Overlap, Part, Parts, overlap_of, parts_of, rules_of
 from tests.unit.export.fake_workspace import EXPERIMENT, MODELS, SCORERS, make_workspace
 from tests.unit.report.test_report_page import Page, page_of, run, stage
 

@@ -268,4 +268,4 @@ def test_rules_that_learn_by_the_real_filter(tmp_path: Path) -> None:
     )
     assert f"cut at {cut:.4g}, quantile 0." in text
     assert f"≥ {cut:.4g}" in text
-    assert "nsfw_score ≤ 0.25" in text
+    assert "nsfw_score < 0.25" in text

@@ -15,7 +15,7 @@ from curate.report.charts import histogram, number
 from curate.report.page import size_text
 from curate.report.picking import Gallery, draws, ranks
 from curate.report.statistics import Groups, Histogram, edges_for, hosts
-from curate.rules.thresholds import Threshold, thresholds_in
+from curate.rules.cuts import Cut
 
 
 def test_edges_hold_all_cuts_and_nearly_all_values() -> None:
@@ -85,21 +85,6 @@ def test_hosts() -> None:
     assert hosts(pa.chunked_array([list(urls)])).to_pylist() == list(urls.values())
 
 
-def test_thresholds_in_conditions() -> None:
-    columns = ["a", "a_b", "width"]
-    cases = {
-        "a >= 0.3": [("a", 0.3, True)],
-        "0.3 <= a and a_b<5": [("a", 0.3, True), ("a_b", 5.0, False)],
-        "width BETWEEN 10 AND 1e3": [("width", 10.0, True), ("width", 1000.0, False)],
-        "t.a > 1 or a.x > 2 or xa > 3": [],
-        "text != 'a > 3' and abs(a) > 2": [],
-        '"a" > -1.5': [("a", -1.5, True)],
-        "a > width": [],
-    }
-    for sql, expected in cases.items():
-        assert [(t.column, t.value, t.above) for t in thresholds_in("r", sql, columns)] == expected, sql
-
-
 def test_gallery_takes_from_as_few_shards_as_it_can() -> None:
     order = ranks(20, seed=0)
     assert sorted(order) == list(range(20))
@@ -160,12 +145,12 @@ def test_thumbnails_are_small_and_broken_images_are_none() -> None:
 def test_charts_escape_what_they_are_told() -> None:
     bins = Histogram(np.linspace(0, 1, 5))
     bins.add(np.array([0.1, 0.9]), np.array([True, False]))
-    svg = histogram(bins, [Threshold("<b>", "a", 0.5, True)], '"><script>')
+    svg = histogram(bins, [Cut("a", ">=", 0.5)], '"><script>')
     assert svg.startswith("<svg ")
     assert "<script" not in svg
     assert "http" not in svg
     assert "≥ 0.5" in svg
-    assert svg == histogram(bins, [Threshold("<b>", "a", 0.5, True)], '"><script>')
+    assert svg == histogram(bins, [Cut("a", ">=", 0.5)], '"><script>')
 
 
 def test_numbers() -> None:

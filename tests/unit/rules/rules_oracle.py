@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.rules.draws import exponentials, salt_of, uniforms, words_of
+from curate.rules.algorithms.draws import exponentials, salt_of, uniforms, words_of
 from tests.unit.filter.filter_oracle import Row, Verdict, kleene_any, number, steps
 
 Said = list[tuple[Verdict, int]]
@@ -189,7 +189,7 @@ def repeated(column: str, counts: Callable[[list[Row], int], Counter[str]], draw
 
 
 def soft_cap(column: str, draws: int | None, alpha: float, batch: int, salt: int) -> Rule:
-    """The clocks of ``curate.rules.caps``, one event after the other."""
+    """The clocks of ``curate.rules.algorithms.caps``, one event after the other."""
 
     def counts(rows: list[Row], left: int) -> Counter[str]:
         found: Counter[str] = Counter()

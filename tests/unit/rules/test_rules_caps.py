@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from curate.rules.caps import hard_cap, soft_cap
+from curate.rules.algorithms.caps import hard_cap, soft_cap
 
 Floats = npt.NDArray[np.float64]
 ROWS, TRIALS = 20, 1500
@@ -92,7 +92,7 @@ def test_published_shape_of_a_large_draw() -> None:
 def test_a_window_of_rows_is_as_good_as_all(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = np.random.default_rng(3).normal(0, 3, 500)
     few = soft_cap(scores, words(5, 500), 3000, 0.2, 7)
-    monkeypatch.setattr("curate.rules.caps._ROUNDS_AHEAD", 1000)
+    monkeypatch.setattr("curate.rules.algorithms.caps._ROUNDS_AHEAD", 1000)
     assert soft_cap(scores, words(5, 500), 3000, 0.2, 7).tolist() == few.tolist()
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from curate.config.filters import RULE_KEYS, Experiment
+from curate.config.filters import Experiment
 from curate.config.loading import check
+from curate.config.rules.base import RULES
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.workspace import ref_of
-from curate.rules.compiling import _COMPILERS
 from tests.unit.filter.filter_pool import (
     as_table,
     commit,
@@ -118,6 +118,6 @@ def test_every_kind_has_an_example_and_a_row() -> None:
     config, *_ = (block for block in BLOCKS if "filter" in block)
     for experiment in check(config).filter.experiments.values():
         shown |= {type(rule) for rule in experiment.rules.values()}
-    assert shown == set(_COMPILERS)
-    for key in set(RULE_KEYS) - {"in_"}:
+    assert shown == set(RULES.all().values())
+    for key in RULES.names():
         assert re.search(rf"^\|.*`{key}: ", PAGE, re.M), key

@@ -1,4 +1,4 @@
-"""What cannot be an experiment, what ``then`` means, what is learned and what of that travels."""
+"""What cannot be an experiment, what ``then`` means, what is learned and what of that is transferable."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.config.filters import RULE_KEYS, Experiment
+from curate.config.filters import Experiment
 from curate.config.loading import check
+from curate.config.rules.base import RULES
 from curate.dataset import layout
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.errors import ConfigError, UserError
-from curate.rules.compiling import _COMPILERS
-from curate.rules.draws import exponentials, salt_of, uniforms, words_of
-from curate.rules.experiment import Judge, compile_experiment, learn
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
+from curate.rules.algorithms.draws import exponentials, salt_of, uniforms, words_of
+from curate.rules.contract import CompiledRule
+from curate.rules.judging import Judge
+from curate.rules.learning import learn
+from curate.rules.program import compile_experiment
 from curate.samples.committed import Committed
 from curate.samples.database import open_database
 from curate.samples.pool import Pool
@@ -75,8 +78,10 @@ def funnel(workspace: Workspace, name: str = "e") -> Any:
 
 
 class TestConfig:
-    def test_every_kind_has_a_compiler(self) -> None:
-        assert len(_COMPILERS) == len(set(RULE_KEYS.values()))
+    def test_every_kind_has_a_meaning(self) -> None:
+        for kind, settings in RULES.all().items():
+            assert settings.kind == kind
+            assert issubclass(settings.load_implementation(), CompiledRule)
 
     @pytest.mark.parametrize(
         ("rule", "message"),
@@ -290,7 +295,7 @@ def test_what_is_learned_of_one_pool_judges_rows_of_another(tmp_path: Path, rule
             committed = Committed(workspace)
             columns = committed.columns("00000", (MODEL,), (SCORER,))
             program = compile_experiment("e", config, columns, connection)
-            assert program.rules[0].portable
+            assert program.rules[0].settings.transferable
             pool = Pool(workspace, tuple(committed.shards()), columns)
             if workspace is whole:
                 learned, files = learn(program, pool, connection, tmp_path)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UserError
-from curate.rules import hamming
-from curate.rules.hamming import pairs_within, survivors
+from curate.rules.algorithms import hamming
+from curate.rules.algorithms.hamming import pairs_within, survivors
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -18,7 +18,7 @@ from curate.dataset.uid import halves
 from curate.engine.engine import run_unit
 from curate.engine.plan import make_plan
 from curate.errors import UserError
-from curate.rules.members import UidSet
+from curate.rules.kinds.members import UidSet
 from tests.unit.filter.filter_pool import (
     cut_in_shards,
     kept_uids,

@@ -18,7 +18,7 @@ from curate.dataset import layout
 from curate.dataset.selections import Selection
 from curate.dataset.uid import from_halves
 from curate.dataset.workspace import Workspace
-from curate.rules.explain import verdict
+from curate.rules.account.explain import verdict
 from tests.unit.filter.filter_pool import (
     MODEL,
     SCORER,

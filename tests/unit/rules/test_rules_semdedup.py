@@ -16,8 +16,8 @@ from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace, ref_of
 from curate.errors import DataError
-from curate.rules import semdedup
-from curate.rules.semdedup import nearest_before
+from curate.rules.kinds import semdedup
+from curate.rules.kinds.semdedup import nearest_before
 from tests.unit.filter.filter_pool import (
     MODEL,
     Row,

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.config.rules.entities import WORDNET_FILES
 from curate.dataset import layout
 from curate.errors import UserError
-from curate.rules.balance import Matcher, read_entries
-from curate.rules.draws import salt_of, uniforms, words_of
-from curate.rules.wordnet import FILES, WordNet
+from curate.rules.algorithms.draws import salt_of, uniforms, words_of
+from curate.rules.algorithms.wordnet import WordNet
+from curate.rules.kinds.balance import Matcher, read_entries
 from tests.unit.filter.filter_pool import cut_in_shards, kept_uids, run_experiment, uid_from, write_pool
 
 LICENCE = "  1 This software and database is being provided to you, the LICENSEE, by  \n"
@@ -46,7 +47,7 @@ def dictionary(tmp_path: Path) -> Path:
     for part, lines in INDEX.items():
         (folder / f"index.{part}").write_text(LICENCE + "".join(f"{line}  \n" for line in lines))
         (folder / f"{part}.exc").write_text("".join(f"{line}\n" for line in IRREGULAR[part]))
-    assert {p.name for p in folder.iterdir()} == set(FILES)
+    assert {p.name for p in folder.iterdir()} == set(WORDNET_FILES)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Computation that rules stand on and that knows nothing of rules."""
