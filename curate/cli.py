@@ -219,7 +219,7 @@ def _score(
     3. paste the rule it shows into filter.experiments of my.yaml
     4. [bold]curate filter my.yaml[/]
     """
-    from curate.score.sheet.only import named
+    from curate.score.selection import named
     from curate.score.sheet.stage import sheet_stages
 
     loaded = _load(config, sets, workspace, cluster, workers)

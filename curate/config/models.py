@@ -14,7 +14,7 @@ from curate.config.base import Name, Settings, knob
 from curate.config.embeddings import StoredSource
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import ScorerSettings
 from curate.config.tables import TableSettings
 
 

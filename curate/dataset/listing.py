@@ -17,11 +17,15 @@ _CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
 
 
 def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The filesystem of a path or URL and its path there. Options are for remote stores only."""
+    """The filesystem of a path or URL and its path there. Options are for remote stores only.
+
+    It keeps no listings: what somebody has just written is there.
+    """
     import fsspec  # here, because with asyncio it takes its time, and many configs list nothing
 
+    remote = options if _REMOTE.match(url) else {}
     try:
-        fs, path = fsspec.core.url_to_fs(url, **(options if _REMOTE.match(url) else {}))
+        fs, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **remote})
     except (ValueError, ImportError, TypeError) as error:
         raise UserError(f"cannot open '{url}': {error}") from None
     return fs, str(path)

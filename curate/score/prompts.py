@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from curate.config.base import Settings
-from curate.config.scorers import ZeroShotScorer
+from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.errors import UserError
 
 

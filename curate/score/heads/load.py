@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.heads.arrays import read_npy, read_pickled_array
+from curate.score.heads.formats.arrays import read_npy, read_pickled_array
+from curate.score.heads.formats.keras import read_keras_zip
+from curate.score.heads.formats.tensors import read_safetensors, read_torch
 from curate.score.heads.head import Head
-from curate.score.heads.keras import read_keras_zip
-from curate.score.heads.known import of_keras, of_prompts, of_state
 from curate.score.heads.layers import doubles
-from curate.score.heads.own import of_sidecar, sidecar_of
-from curate.score.heads.tensors import read_safetensors, read_torch
+from curate.score.heads.published import of_keras, of_prompts, of_state
+from curate.score.heads.sidecar import of_sidecar, sidecar_of
 
 _LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 

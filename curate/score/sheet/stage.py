@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curate.config.models import ScoreSettings
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.account import step_of
 from curate.dataset.family import Family, base_family, base_files

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from curate.errors import UserError
-from curate.score.contract import blocks, taken
+from curate.score.contract import blocks, copy_rows
 
 ROWS = 8192
 """Rows of a shard that are compared at once."""
@@ -72,7 +72,7 @@ def tensor_of(
     vectors: npt.NDArray[np.floating], part: slice, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One block: float32 (b, dim), zero where there is no embedding, and bool (b,)."""
-    block = torch.from_numpy(taken(vectors, part)).to(device).to(torch.float32)
+    block = torch.from_numpy(copy_rows(vectors, part)).to(device).to(torch.float32)
     known = torch.isfinite(block).all(dim=1)
     if not bool(known.all()):
         block[~known] = 0

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.clip.vectors import Stored
+from curate.config.scorers.base import Modality
 from curate.dataset.uid import halves
-from curate.score.contract import Modality, OpenShard, blocks, known_rows, taken
+from curate.score.contract import OpenShard, blocks, copy_rows, finite_rows
 
 Words = npt.NDArray[np.uint64]
 BLOCK = 8192
@@ -101,8 +102,8 @@ class _Kept:
     def offer(self, uids: Words, hashes: Words, first: int, stored: Sequence[Stored]) -> None:
         """Rows ``first``… of a shard, at most BLOCK of them."""
         near = np.arange(len(uids)) if self.limit is None else np.flatnonzero(hashes <= self.limit)
-        read = [taken(vectors, first + near) for vectors in stored]
-        known = np.logical_and.reduce([known_rows(vectors) for vectors in read])
+        read = [copy_rows(vectors, first + near) for vectors in stored]
+        known = np.logical_and.reduce([finite_rows(vectors) for vectors in read])
         near = near[known]
         here = slice(self.rows, self.rows + len(near))
         self.uids[here], self.hashes[here] = uids[near], hashes[near]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from curate.clip.model import load
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers import CategoriesScorer
+from curate.config.scorers.categories import CategoriesScorer
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
@@ -19,7 +19,7 @@ from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
-from curate.score.categories import categorize, category_prompts, centres_of
+from curate.score.kinds.categories import categorize, category_prompts, centres_of
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, save_clip, settings_of

@@ -14,7 +14,8 @@ from torch import nn
 from curate.clip.vectors import Stored
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers.heads import HeadKind, HeadScorer, PromptThresholdsScorer
+from curate.config.scorers.head import HeadKind, HeadScorer
+from curate.config.scorers.prompt_thresholds import PromptThresholdsScorer
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
@@ -24,9 +25,9 @@ from curate.errors import ConfigError, UserError
 from curate.run.plan import make_plan
 from curate.score.contract import Shard
 from curate.score.heads import Space, of_sequential, save_head
-from curate.score.heads.known import KNOWN
-from curate.score.heads.scorer import HeadOnVectors, check_fits
-from curate.score.heads.thresholds import PromptThresholds, Thresholds, judge_prompts, parse_thresholds
+from curate.score.heads.published import KNOWN
+from curate.score.kinds.head import ClassifierHead, check_fits
+from curate.score.kinds.prompt_thresholds import PromptThresholds, Thresholds, judge_prompts, parse_thresholds
 from curate.score.stage import ScoreStage
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, settings_of
 from tests.unit.score.golden_heads.writers import h14_module, torch_bytes, unit
@@ -49,7 +50,7 @@ def h14(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_scores_are_columns_with_nulls(h14: str) -> None:
-    scorer = HeadOnVectors("nsfw", HeadScorer(type="head", file=h14, model="m"))
+    scorer = ClassifierHead("nsfw", HeadScorer(type="head", file=h14, model="m"))
     scorer = pickle.loads(pickle.dumps(scorer))
     vectors = unit(30, 1024, 0)
     vectors[7] = np.nan
@@ -84,7 +85,7 @@ def test_embeddings_of_another_model_are_refused(
     h14: str, facts: dict, any_model: bool, says: str | None
 ) -> None:
     settings = HeadScorer(type="head", file=h14, model="m", any_model=any_model)
-    scorer = HeadOnVectors("nsfw", settings)
+    scorer = ClassifierHead("nsfw", settings)
     shard = shard_of(unit(2, facts["dim"], 0), facts)
     if says is None:
         assert scorer.score(shard)["score"].null_count == 0

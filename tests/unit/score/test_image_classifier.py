@@ -17,15 +17,15 @@ from torchvision import transforms
 
 from curate.clip.images import decode
 from curate.config.models import EmbedSettings
-from curate.config.scorers import ImageClassifierScorer
+from curate.config.scorers.image_classifier import ImageClassifierScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.run.plan import make_plan
-from curate.score.classifying import outputs_of, probabilities
+from curate.score.classifiers import outputs_of, probabilities
 from curate.score.contract import Shard
-from curate.score.image_classifier import ImageClassifier, View, load, read_state
+from curate.score.kinds.image_classifier import ImageClassifier, View, load, read_state
 from curate.score.stage import ScoreStage
 from tests.unit.score.odd_images import drawn, laion_state, lost, odd_images, scored, shard_of_odd_images
 
@@ -96,7 +96,7 @@ def test_neighbours_and_order_do_not_matter(weights: Path) -> None:
     pictures = [drawn(80 + i, 90 - i, i, 3, 5) for i in range(11)]
 
     def run(order: list[int]) -> dict[int, float]:
-        judge = scorer.judge(Shard("00000", pa.table({"uid": ["x"] * 20}), {}, {}, None))  # type: ignore[arg-type]
+        judge = scorer.start(Shard("00000", pa.table({"uid": ["x"] * 20}), {}, {}, None))  # type: ignore[arg-type]
         for i in order:
             judge.add(i, pictures[i])
         column = judge.columns()["cat"].to_pylist()
@@ -113,7 +113,7 @@ def test_neighbours_and_order_do_not_matter(weights: Path) -> None:
 
 def test_no_images_at_all(weights: Path) -> None:
     shard = Shard("00000", pa.table({"uid": ["a", "b"]}), {}, {}, None)  # type: ignore[arg-type]
-    columns = ImageClassifier("c", tiny(weights)).judge(shard).columns()
+    columns = ImageClassifier("c", tiny(weights)).start(shard).columns()
     assert {name: column.to_pylist() for name, column in columns.items()} == {
         label: [None, None] for label in ("cat", "dog", "fish")
     }
@@ -138,7 +138,7 @@ def test_the_watermark_preset_is_the_published_pipeline(tmp_path: Path) -> None:
     )
     scorer = ImageClassifier("w", settings)
     pictures = [drawn(300, 200, 3, 5, 7), drawn(90, 400, 1, 2, 9), Image.new("RGB", (1, 1), (255, 0, 0))]
-    judge = scorer.judge(Shard("0", pa.table({"uid": ["a", "b", "c", "d"]}), {}, {}, None))  # type: ignore[arg-type]
+    judge = scorer.start(Shard("0", pa.table({"uid": ["a", "b", "c", "d"]}), {}, {}, None))  # type: ignore[arg-type]
     for row, picture in enumerate(pictures):
         judge.add(row + 1, picture)
     columns = judge.columns()

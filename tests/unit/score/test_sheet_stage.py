@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.config.loading import check
 from curate.config.models import EmbedSettings, ScoreSettings
-from curate.config.scorers import TextScorer
+from curate.config.scorers.text import TextScorer
 from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
@@ -26,7 +26,7 @@ from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.run.plan import make_plan
 from curate.run.stage import Outcome, Stage, Unit
-from curate.score.sheet.only import named
+from curate.score.selection import named
 from curate.score.sheet.scan import Column, scan
 from curate.score.sheet.stage import SheetStage, sheet_stages
 from curate.score.stage import ScoreStage, score_stages

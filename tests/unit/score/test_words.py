@@ -11,14 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.config.models import EmbedSettings
-from curate.config.scorers import TextScorer, WordsScorer
+from curate.config.scorers.text import TextScorer
+from curate.config.scorers.words import WordsScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import UserError
 from curate.run.plan import make_plan
+from curate.score.kinds.words import Matcher, Words, folded, is_word, parse_list, score_words
 from curate.score.stage import ScoreStage
-from curate.score.words import Matcher, Words, folded, is_word, parse_list, score_words
 from tests.unit.embed.clip_shards import dataset, run_stage, samples
 
 UNSPACED = ("THAI ", "LAO ", "TIBETAN ", "MYANMAR ", "KHMER ", "CJK ", "HIRAGANA ", "KATAKANA ", "BOPOMOFO ")

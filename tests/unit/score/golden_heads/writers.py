@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from curate.score.heads.bundle import crc32c, masked
+from curate.score.heads.formats.tf_checkpoint import crc32c, masked
 
 
 def unit(rows: int, dim: int, seed: int) -> np.ndarray:
