@@ -26,9 +26,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     def facts(self) -> dict[str, Any]:
-        """What decides the bytes of the output, as plain JSON values: all fields but the knobs."""
+        """What decides the bytes of the output, as plain JSON values: fields by their keys, without knobs."""
         return {
-            name: _plain(getattr(self, name))
+            field.alias or name: _plain(getattr(self, name))
             for name, field in type(self).model_fields.items()
             if not _is_knob(field)
         }

@@ -8,6 +8,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from curate.config.kinds import KindSettings
+from curate.config.locating import annotation_of, kinds_in, unwrapped
 from curate.config.models import PipelineConfig
 from curate.errors import ConfigError
 
@@ -16,7 +18,7 @@ def describe(section: str | None = None) -> list[str]:
     """Lines of ``key: type = default  # meaning`` for all keys, or those of one section.
 
     Raises:
-        ConfigError: there is no such section.
+        ConfigError: there is no such section; an installed package defines a kind that cannot be loaded.
     """
     lines = [line for line in _walk(PipelineConfig, "") if section is None or line.startswith(section)]
     if not lines:
@@ -27,9 +29,10 @@ def describe(section: str | None = None) -> list[str]:
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        inner = list(_models(field.annotation))
+        annotation = annotation_of(field)
+        inner = list(_models(annotation))
         if inner:
-            keyed = get_origin(_bare(field.annotation)) is dict
+            keyed = get_origin(unwrapped(annotation)) is dict
             for member in inner:
                 below = f"{key}.<name>" if keyed else key
                 label = f"{below} ({_label(member)})" if len(inner) > 1 else below
@@ -43,28 +46,25 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _label(model: type[BaseModel]) -> str:
-    field = model.model_fields.get("type")
-    return str(get_args(field.annotation)[0]) if field else next(iter(model.model_fields))
-
-
-def _bare(annotation: Any) -> Any:
-    if hasattr(annotation, "__metadata__"):
-        return _bare(get_args(annotation)[0])
-    args = [a for a in get_args(annotation) if a is not type(None)]
-    return _bare(args[0]) if len(args) == 1 and type(None) in get_args(annotation) else annotation
+    kind = model.kind if issubclass(model, KindSettings) else ""
+    return kind or next(iter(model.model_fields))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    annotation = _bare(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+    kinds = kinds_in(annotation)
+    if kinds is not None:
+        yield from kinds.all().values()
         return
-    for argument in get_args(annotation):
+    bare = unwrapped(annotation)
+    if isinstance(bare, type) and issubclass(bare, BaseModel):
+        yield bare
+        return
+    for argument in get_args(bare):
         yield from _models(argument)
 
 
 def _type_text(annotation: Any) -> str:
-    bare = _bare(annotation)
+    bare = unwrapped(annotation)
     if isinstance(bare, type) and get_origin(bare) is None:
         return bare.__name__
     return str(bare).replace("typing.", "")

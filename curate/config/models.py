@@ -247,6 +247,11 @@ class PipelineConfig(Settings):
 
     workspace: str = Field("./work", description="fsspec URL of the folder that holds everything.")
     storage_options: dict[str, Any] = knob({}, "fsspec options of the workspace.")
+    plugins: tuple[str, ...] = knob(
+        (),
+        "Python files that define rules, scorers or sources of your own, relative to this file. They are "
+        "run; a changed file is another setting of what it defines.",
+    )
     run: RunSettings = Field(default_factory=_no_keys)
     ingest: IngestSettings | None = None
     download: DownloadSettings | None = Field(

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from curate.config.base import NAME_LENGTH, RULE_PATTERN
-from curate.config.filters.rules import RULE_KEYS
 
 _MAPPING = "a mapping of keys"
 _EXPECTED = {
@@ -55,12 +54,8 @@ def complaint(errors: Sequence[ErrorDetails]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if of_a_key(error):
         return f"{shown(value)} is not a name: {_of_a_name(context.get('pattern'))}"
-    if kind == "value_error":
+    if kind in ("value_error", "unknown_kind", "kind_type"):
         return message
-    if kind == "unknown_rule":
-        keys = value if isinstance(value, dict) else ()
-        near = next(filter(None, (nearest(str(key), RULE_KEYS) for key in keys)), "")
-        return f"{near} {message}".lstrip()
     if kind == "union_tag_invalid":
         tag, tags = context["tag"], context["expected_tags"]
         return f"{nearest(tag, re.findall(_QUOTED, tags))} '{tag}' is none of {tags}".lstrip()
@@ -68,7 +63,7 @@ def complaint(errors: Sequence[ErrorDetails]) -> str:
         return "is empty; give at least one" if kind == "too_short" else "is empty"
     expected = list(dict.fromkeys(_EXPECTED[e["type"]] for e in errors if e["type"] in _EXPECTED))
     if expected:
-        return f"expected {' or '.join(expected)}, got {shown(value)}{_mended(value, expected)}"
+        return f"expected {' or '.join(expected)}, got {shown(value)}{_fixed(value, expected)}"
     return f"{message[0].lower()}{message[1:]}, got {shown(value)}".replace("input should be", "must be", 1)
 
 
@@ -96,7 +91,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else ""
 
 
-def _mended(value: Any, expected: Sequence[str]) -> str:
+def _fixed(value: Any, expected: Sequence[str]) -> str:
     """The same value as it should be written, where that is plain."""
     if "text" in expected and isinstance(value, int | float | date):
         return "; put it in quotes"

@@ -9,18 +9,21 @@ from curate.config.models import PipelineConfig
 from curate.dataset import layout
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
+from curate.plugins import Trust
 
 
 def last_config(workspace: Workspace) -> PipelineConfig | None:
     """The config that was last run on a workspace; None when none was.
 
+    Of the plug-in files that it names it runs none but those that ``CURATE_PLUGINS`` lists.
+
     Raises:
-        ConfigError: it is of another version.
+        ConfigError: it is of another version, or names another plug-in file.
     """
     if not workspace.exists(layout.CONFIG):
         return None
     with workspace.local(layout.CONFIG) as path:
-        return load_config(str(path))
+        return load_config(str(path), trust=Trust.LISTED)
 
 
 class Known(NamedTuple):

@@ -1,6 +1,6 @@
 """Filter experiments as data: named rules over columns, and how they combine.
 
-A rule is a mapping that is told by its first key::
+A rule is a mapping that is told by its first key, see ``curate.config.rules``::
 
     clip:   {where: "similarity >= 0.3"}          # a SQL boolean expression (DuckDB)
     top:    {top: similarity, fraction: 0.3}      # the best 30 %, exactly floor(f * n)
@@ -17,57 +17,11 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from curate.config.base import RuleName, Settings
-from curate.config.filters.frozen import Frozen, travels
+from curate.config.filters.frozen import Frozen
 from curate.config.filters.keep import Keep, rule_names, scopes
-from curate.config.filters.rules import (
-    RULE_KEYS,
-    BalanceRule,
-    CapRule,
-    DedupRule,
-    EntitiesRule,
-    EqualRule,
-    ExperimentRule,
-    FrequencyRule,
-    HardCapRule,
-    InRule,
-    NearRule,
-    NotInRule,
-    Rule,
-    SampleRule,
-    ScoreRule,
-    SemDedupRule,
-    SoftCapRule,
-    TopRule,
-    WhereRule,
-)
+from curate.config.rules.base import Rule
 
-__all__ = [
-    "RULE_KEYS",
-    "BalanceRule",
-    "CapRule",
-    "DedupRule",
-    "EntitiesRule",
-    "EqualRule",
-    "Experiment",
-    "ExperimentRule",
-    "FrequencyRule",
-    "Frozen",
-    "HardCapRule",
-    "InRule",
-    "Keep",
-    "NearRule",
-    "NotInRule",
-    "Rule",
-    "SampleRule",
-    "ScoreRule",
-    "SemDedupRule",
-    "SoftCapRule",
-    "TopRule",
-    "WhereRule",
-    "rule_names",
-    "scopes",
-    "travels",
-]
+__all__ = ["Experiment", "Frozen", "Keep", "Rule", "rule_names", "scopes"]
 
 
 class Experiment(Settings):
@@ -79,15 +33,6 @@ class Experiment(Settings):
     frozen: Frozen | None = Field(
         None, description="URL of another workspace: quantiles, cuts and counts are those it learned there."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_sql(cls, value: Any) -> Any:
-        """A rule given as a plain string is a ``where``."""
-        if isinstance(value, dict) and isinstance(value.get("rules"), dict):
-            rules = {k: {"where": v} if isinstance(v, str) else v for k, v in value["rules"].items()}
-            return {**value, "rules": rules}
-        return value
 
     @field_validator("keep", mode="before")
     @classmethod
@@ -107,16 +52,16 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _something_is_frozen(self) -> Experiment:
-        if self.frozen is not None and not self.travelling():
+        if self.frozen is not None and not self.transferable():
             raise ValueError(
                 "frozen: no rule here learns anything that says something about another pool; score (with a "
                 "quantile), top, cap, equal, sample, frequency and balance do"
             )
         return self
 
-    def travelling(self) -> tuple[str, ...]:
+    def transferable(self) -> tuple[str, ...]:
         """Names of the rules whose learned numbers can judge another pool, in their order."""
-        return tuple(name for name, rule in self.rules.items() if travels(rule))
+        return tuple(name for name, rule in self.rules.items() if rule.transferable())
 
     def combination(self) -> Keep:
         """The combination in force: ``keep``, or all rules in their order."""
@@ -124,4 +69,4 @@ class Experiment(Settings):
 
     def uses(self) -> tuple[str, ...]:
         """Names of the experiments this one builds on."""
-        return tuple(r.experiment for r in self.rules.values() if isinstance(r, ExperimentRule))
+        return tuple(name for rule in self.rules.values() for name in rule.experiments())

@@ -1,4 +1,4 @@
-"""Numbers that were learned elsewhere, and which kinds of rules learn such."""
+"""Where numbers come from that were learned elsewhere."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from curate.config.base import Settings, knob
-from curate.config.filters.rules import (
-    BalanceRule,
-    CapRule,
-    EqualRule,
-    FrequencyRule,
-    Rule,
-    SampleRule,
-    ScoreRule,
-    TopRule,
-)
 
 
 class Frozen(Settings):
@@ -43,16 +33,6 @@ class Frozen(Settings):
         if self.storage_options or _protocol(self.workspace) != _protocol(workspace):
             return self
         return self.model_copy(update={"storage_options": dict(options)})
-
-
-def travels(rule: Rule) -> bool:
-    """Whether a rule learns something that says anything about the rows of another pool.
-
-    The other rules that learn know only which uids of their own pool go.
-    """
-    if isinstance(rule, ScoreRule):
-        return rule.min_quantile is not None or rule.max_quantile is not None
-    return isinstance(rule, TopRule | CapRule | EqualRule | SampleRule | FrequencyRule | BalanceRule)
 
 
 def _protocol(url: str) -> str:

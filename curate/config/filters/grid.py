@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, get_args
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from curate.config.base import Settings
-from curate.config.filters import Experiment, Rule
+from curate.config.filters import Experiment
+from curate.config.kinds import Written, keys_of
+from curate.config.locating import located
+from curate.config.rules.base import RULES
 from curate.config.wording import complaint, nearest, of_a_key, place_of
 
 MAX_POINTS = 1_000
@@ -54,7 +57,7 @@ class Grid(Settings):
         description="Parameter → its values: a list, or `{from: 0.2, to: 0.3, step: 0.01}`. Each combination "
         "is a point, in the order written.",
     )
-    rules: dict[str, Any] | None = Field(
+    rules: dict[str, Annotated[Any, Written(RULES)]] | None = Field(
         None,
         description="Rules of an experiment, in which `$name` stands for a parameter; `$$` is a dollar sign.",
     )
@@ -193,10 +196,11 @@ def _experiment(written: Mapping[str, Any], parameters: Mapping[str, Any]) -> Ex
             raise ValueError(
                 f"{'.'.join(path)}: no parameter named '{name}' (parameters: {have}); a dollar sign is `$$`"
             )
+    data = _filled(written, parameters)
     try:
-        return Experiment.model_validate(_filled(written, parameters))
+        return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ValueError(f"at {label_of(parameters)}: {_complaint(error.errors()[0])}") from None
+        raise ValueError(f"at {label_of(parameters)}: {_complaint(error.errors()[0], data)}") from None
 
 
 def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
@@ -228,28 +232,16 @@ def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
     return _PLACE.sub(put, value)
 
 
-def _complaint(error: ErrorDetails) -> str:
+def _complaint(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     """What is wrong with an experiment, with the key."""
-    loc = place_of(error)
-    kind = _KINDS.get(loc[2]) if len(loc) > 2 and loc[0] == "rules" else None
-    path = (*loc[:2], *loc[3:]) if kind else loc
+    path, owner = located(Experiment, data, place_of(error))
     key = ".".join(path[:-1] if of_a_key(error) else path)
     if error["type"] == "extra_forbidden":
-        near = nearest(path[-1], kind.model_fields if kind else ())
+        near = nearest(path[-1], keys_of(owner) if owner else ())
         return f"unknown key '{key}'" + (f"; {near}" if near else "")
     if error["type"] == "missing":
         return f"missing key '{key}'"
     return f"{key}: {complaint([error])}" if key else complaint([error])
-
-
-def _kinds() -> dict[str, type[Settings]]:
-    """The tag that pydantic gives to a kind of rule → its model."""
-    (union, *_) = get_args(Rule)
-    members = [get_args(member) for member in get_args(union)]
-    return {tag.tag: model for model, tag in members}
-
-
-_KINDS = _kinds()
 
 
 def _titles(grid: str, points: list[dict[str, Any]], taken: set[str]) -> list[str]:
