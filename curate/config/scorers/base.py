@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from curate.config.base import knob
-from curate.config.kinds import KindSettings, OpenSet
+from curate.config.kinds import KindOf, KindSettings, OpenSet
 
 ModelAlias = Annotated[str, Field(description="Alias of a model of `embed.models`.")]
 Modality = Literal["image", "text"]
@@ -74,4 +74,14 @@ class ClassifierSettings(ScorerSettings):
         return self
 
 
-SCORERS = OpenSet("scorer", ScorerSettings, "curate.config.scorers", "curate.scorers")
+SCORERS = OpenSet(
+    "scorer",
+    ScorerSettings,
+    "curate.config.scorers",
+    "curate.scorers",
+    tag="type",
+    first=("text", "image", "zero_shot"),
+)
+
+Scorer = Annotated[ScorerSettings, KindOf(SCORERS)]
+"""A field that is a scorer of any kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -37,8 +37,3 @@ class HeadScorer(ScorerSettings):
     any_model: bool = knob(
         False, "Trust that the embeddings are those the head was trained on, whatever the model is called."
     )
-
-    def facts(self) -> dict[str, Any]:
-        """As in a config: ``kind`` by the name it has there."""
-        facts = super().facts()
-        return {"kind": facts.pop("published_kind"), **facts}
