@@ -71,8 +71,8 @@ def compute(
         values, kind = made[name], derived.outputs.field(name).type
         if values.type != kind or len(values) != len(samples):
             raise UserError(
-                f"score.scorers.{scorer}: makes {len(values)} of '{name}: {values.type}' for {len(samples)} rows, "
-                f"but declares {kind}"
+                f"score.scorers.{scorer}: makes {len(values)} of '{name}: {values.type}' for {len(samples)} "
+                f"rows, but declares {kind}"
             )
         found[name] = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
     return found

@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Known:
+class PublishedHead:
     """A published architecture.
 
     Attributes:
@@ -32,7 +32,7 @@ class Known:
     files: tuple[str, ...]
 
 
-def of_state(state: State, name: str, kind: str | None = None) -> Head:
+def head_from_state(state: State, name: str, kind: str | None = None) -> Head:
     """The head whose tensors these are.
 
     Args:
@@ -43,30 +43,30 @@ def of_state(state: State, name: str, kind: str | None = None) -> Head:
     Raises:
         ValueError: tensors that are not those of a known head, or of several.
     """
-    state = _stripped(state)
+    state = _without_wrappers(state)
     shapes = {key: value.shape for key, value in state.items()}
-    found = [k for k, known in KNOWN.items() if shapes == known.shapes]
-    chosen = _chosen(found, {k: KNOWN[k].files for k in found}, name, kind, _listed(shapes))
-    known = KNOWN[chosen]
+    found = [k for k, known in PUBLISHED.items() if shapes == known.shapes]
+    chosen = _choose(found, {k: PUBLISHED[k].files for k in found}, name, kind, _first_tensors(shapes))
+    known = PUBLISHED[chosen]
     for key, value in state.items():
         if not np.isfinite(value).all():
             raise ValueError(f"'{key}' holds NaN or infinity")
     return Head(chosen, tuple(known.build(state)), known.space)
 
 
-def of_keras(layers: tuple[Layer, ...], kind: str | None = None) -> Head:
+def head_from_keras(layers: tuple[Layer, ...], kind: str | None = None) -> Head:
     """LAION's two AutoKeras heads by the widths of their layers; others of a space not known."""
     widths = tuple(layer.weight.shape[0] for layer in layers if isinstance(layer, Linear))
     dim = next(layer.weight.shape[1] for layer in layers if isinstance(layer, Linear))
     found = [k for k, wanted in _KERAS.items() if wanted == (dim, *widths)]
     if kind is not None and kind not in found:
         raise ValueError(f"dense layers {(dim, *widths)}, which are not those of `kind: {kind}`")
-    space = KNOWN[found[0]].space if found else None
+    space = PUBLISHED[found[0]].space if found else None
     outputs = ("score",) if widths[-1] == 1 else tuple(str(i) for i in range(widths[-1]))
     return Head(found[0] if found else "keras", layers, space, stored_input(layers), outputs)
 
 
-def of_prompts(vectors: Doubles, name: str, kind: str | None = None) -> Head:
+def head_from_prompts(vectors: Doubles, name: str, kind: str | None = None) -> Head:
     """Tuned prompt vectors (k, dim), compared with the image by dot product.
 
     Two: the score is the second's product less the first's, above 0 where the published argmax is 1.
@@ -90,14 +90,14 @@ def of_prompts(vectors: Doubles, name: str, kind: str | None = None) -> Head:
     space = None
     if kind is not None or found:
         shape = f"{len(vectors)} vectors of {dim} dimensions"
-        chosen = _chosen(found, {k: _prompt_files(k) for k in found}, name, kind, shape)
+        chosen = _choose(found, {k: _prompt_files(k) for k in found}, name, kind, shape)
         space = spaces[chosen]
     weight = vectors[1:] - vectors[:1] if len(vectors) == 2 else vectors
     outputs = ("score",) if len(weight) == 1 else tuple(str(i) for i in range(len(weight)))
     return Head("prompts", (Linear(weight, np.zeros(len(weight))),), space, outputs=outputs)
 
 
-def _chosen(
+def _choose(
     found: list[str], files: Mapping[str, Sequence[str]], name: str, kind: str | None, what: str
 ) -> str:
     if kind is not None:
@@ -117,7 +117,7 @@ def _chosen(
     return named[0]
 
 
-def _stripped(state: State) -> State:
+def _without_wrappers(state: State) -> State:
     """Without wrappers' prefixes and counters of batches."""
     for prefix in ("module.", "model."):
         if all(key.startswith(prefix) for key in state):
@@ -125,7 +125,7 @@ def _stripped(state: State) -> State:
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
-def _listed(shapes: Shapes) -> str:
+def _first_tensors(shapes: Shapes) -> str:
     some = [f"{key} {tuple(shape)}" for key, shape in list(shapes.items())[:3]]
     return f"its tensors ({', '.join(some)}{', …' if len(shapes) > 3 else ''})"
 
@@ -156,7 +156,7 @@ def _shapes(names: Sequence[str], widths: Sequence[int]) -> dict[str, tuple[int,
     return out
 
 
-def _laion_nsfw(space: Space, widths: Sequence[int], files: tuple[str, ...]) -> Known:
+def _laion_nsfw(space: Space, widths: Sequence[int], files: tuple[str, ...]) -> PublishedHead:
     """LAION's port of its AutoKeras heads: normalisation, then ReLU between, sigmoid after.
 
     The port leaves the category encoding out, see docs/heads.md. It adds 1e-10 to the deviations; the
@@ -169,10 +169,10 @@ def _laion_nsfw(space: Space, widths: Sequence[int], files: tuple[str, ...]) -> 
         return [normalization(state["norm.mean"], state["norm.variance"], 1e-10), *mlp(state)]
 
     norms: dict[str, tuple[int, ...]] = {"norm.mean": (widths[0],), "norm.variance": (widths[0],)}
-    return Known(space, norms | _shapes(names, widths), build, files)
+    return PublishedHead(space, norms | _shapes(names, widths), build, files)
 
 
-def _datacomp() -> Known:
+def _datacomp() -> PublishedHead:
     """dataset2metadata's classifier: BatchNorm without epsilon, ReLU between, sigmoid after."""
     names = ["dense", "dense1", "dense2", "dense3"]
     widths = [768, 64, 512, 256, 1]
@@ -184,16 +184,20 @@ def _datacomp() -> Known:
         return [batch_norm(mean, variance, weight, bias), *mlp(state)]
 
     norms = {f"norm.{key}": (768,) for key in statistics}
-    return Known(OPENAI_L14, norms | _shapes(names, widths), build, ("nsfw_torch.pt", "nsfw-image.pt"))
+    return PublishedHead(
+        OPENAI_L14, norms | _shapes(names, widths), build, ("nsfw_torch.pt", "nsfw-image.pt")
+    )
 
 
-def _sequential(numbers: Sequence[int], widths: Sequence[int], between: Sequence[str | None]) -> Known:
+def _sequential(
+    numbers: Sequence[int], widths: Sequence[int], between: Sequence[str | None]
+) -> PublishedHead:
     names = [f"layers.{i}" for i in numbers]
-    return Known(OPENAI_L14, _shapes(names, widths), _mlp(names, between), ())
+    return PublishedHead(OPENAI_L14, _shapes(names, widths), _mlp(names, between), ())
 
 
-def _aesthetic_v1(space: Space, dim: int, name: str) -> Known:
-    return Known(space, _shapes([""], [dim, 1]), _mlp([""], [None]), (f"sa_0_4_{name}_linear.pth",))
+def _aesthetic_v1(space: Space, dim: int, name: str) -> PublishedHead:
+    return PublishedHead(space, _shapes([""], [dim, 1]), _mlp([""], [None]), (f"sa_0_4_{name}_linear.pth",))
 
 
 _V2 = (768, 1024, 128, 64, 16, 1)
@@ -201,12 +205,12 @@ _H14 = (1024, 1024, 2048, 1024, 256, 128, 16, 1)
 _H14_NAMES = [f"layers.{i}" for i in (0, 3, 6, 9, 12, 15, 16)]
 _H14_BETWEEN = ["relu"] * 5 + [None, None]
 
-KNOWN: dict[str, Known] = {
+PUBLISHED: dict[str, PublishedHead] = {
     "nsfw_b32": _laion_nsfw(OPENAI_B32, (512, 32, 32, 1), ("clip_vit-b-32_openai_binary_nsfw_head.pth",)),
     "nsfw_l14": _laion_nsfw(
         OPENAI_L14, (768, 64, 512, 256, 1), ("clip_vit-l-14_openai_binary_nsfw_head.pth",)
     ),
-    "nsfw_h14": Known(
+    "nsfw_h14": PublishedHead(
         LAION_H14, _shapes(_H14_NAMES, _H14), _mlp(_H14_NAMES, _H14_BETWEEN), ("h14_nsfw.pth",)
     ),
     "nsfw_datacomp": _datacomp(),

@@ -1,6 +1,6 @@
-"""Our own file format: tensors in a safetensors file, layers in a JSON file of the same name beside it.
+"""This program's own file format: tensors in a safetensors file, layers in a JSON file beside it.
 
-For any head that was not published in a form known here, and to keep one that was without its pickle.
+For any head that was not published in a form known here, and to keep one that was published as a pickle.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class _Sidecar(Settings):
     layers: tuple[_Layer, ...] = Field(min_length=1)
 
 
-def sidecar_of(url: str) -> str:
+def sidecar_path(url: str) -> str:
     """Where the JSON of a safetensors file lies."""
     return url.removesuffix(".safetensors") + ".json"
 
 
-def of_sidecar(text: bytes, tensors: Tensors) -> Head:
+def head_from_sidecar(text: bytes, tensors: Tensors) -> Head:
     """The head that a JSON file describes.
 
     Raises:
@@ -130,7 +130,7 @@ def save_head(head: Head, path: str | Path, description: str = "") -> tuple[Path
     """Write any head in our own format; the same head gives the same bytes.
 
     Args:
-        head: from ``load_head`` or ``of_sequential``.
+        head: from ``load_head`` or ``head_from_sequential``.
         path: of the safetensors file to write; the JSON file goes beside it.
         description: kept in the JSON file.
 
@@ -162,7 +162,7 @@ def save_head(head: Head, path: str | Path, description: str = "") -> tuple[Path
         "same": head.space.hubs,
     }
     told = {"format": "curate-head-1", "description": description, "space": space, "input": head.input}
-    weights, described = Path(path), Path(sidecar_of(str(path)))
+    weights, described = Path(path), Path(sidecar_path(str(path)))
     weights.write_bytes(save(tensors))
     text = json.dumps({**told, "outputs": head.outputs, "layers": layers}, indent=1, ensure_ascii=False)
     described.write_text(text + "\n", "utf-8")
@@ -175,7 +175,7 @@ _TORCH_ACTIVATIONS = {
 }  # fmt: skip
 
 
-def of_sequential(module: Any, space: Space | None, outputs: Sequence[str] = ("score",)) -> Head:
+def head_from_sequential(module: Any, space: Space | None, outputs: Sequence[str] = ("score",)) -> Head:
     """A head from a ``torch.nn.Sequential`` that the caller has trained or loaded.
 
     Linear, BatchNorm1d, Dropout, Identity and activations with torch's default arguments.

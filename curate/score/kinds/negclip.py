@@ -32,7 +32,7 @@ from curate.config.scorers.negclip import NegClipScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
 from curate.score.vectors.compute import COLS, device_of, floats, one_thread, row_blocks, tensor_of
-from curate.score.vectors.sample import draw, find, words_of
+from curate.score.vectors.sample import draw, find, uid_words
 
 LEAST_TEMPERATURE = 0.003
 """Two cosines differ by 2 at most; float64 holds exp(-2 / 0.003)."""
@@ -69,7 +69,7 @@ class NegClip(ColumnScorer[NegClipScorer]):
         learned = shard.learned
         temperature = self.settings.temperature or self._of_model(alias, shard.facts[alias])
         device = device_of(self.settings.device, self.place)
-        rows = find(words_of(shard.samples["uid"]), learned["uid"])
+        rows = find(uid_words(shard.samples["uid"]), learned["uid"])
         image, text = shard.vectors[alias, "image"], shard.vectors[alias, "text"]
         pool = Pool(learned["image"], learned["text"], learned["member"], self.settings.batch_size)
         with one_thread():

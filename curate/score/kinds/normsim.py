@@ -2,8 +2,8 @@
 
 NormSim (Wang et al., arXiv 2405.19547, section 3.2): NormSim_p of a unit vector f is the p-norm of G f, where
 the rows of G are the target's unit vectors. p = ∞ is the largest absolute similarity. For p = 2 the norm is
-sqrt(fᵀ(GᵀG)f): one dim x dim matrix stands for the whole target, without approximation. The paper's recipe: the
-top 30 % by negCLIPLoss, then the top 20 % of the whole pool by NormSim.
+sqrt(fᵀ(GᵀG)f): one dim x dim matrix stands for the whole target, without approximation. The paper's recipe:
+the top 30 % by negCLIPLoss, then the top 20 % of the whole pool by NormSim.
 """
 
 from __future__ import annotations

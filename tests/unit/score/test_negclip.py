@@ -21,7 +21,7 @@ from curate.score.kinds.negclip import batches, negclip
 from curate.score.stage import LearnStage
 from curate.score.vectors import compute
 from curate.score.vectors.compute import row_blocks
-from curate.score.vectors.sample import draw, find, hash_words, words_of
+from curate.score.vectors.sample import draw, find, hash_words, uid_words
 from tests.unit.score.vector_shards import EMBED, Pool, settings, unit
 
 CPU = torch.device("cpu")
@@ -189,7 +189,7 @@ def test_the_sample_is_the_smallest_hashes(
         pool.shards, lambda shard: stage.open(pool.workspace, shard, {}), stage.scorer.vectors, size, seed=5
     )
     complete = [i for i in range(60) if i not in (3, 7)]
-    words = words_of(pa.array(pool.uids))
+    words = uid_words(pa.array(pool.uids))
     hashes = hash_words(words, 5)
     expected = sorted(complete, key=lambda i: int(hashes[i]))[:size]
     assert np.array_equal(found.uids, words[expected])

@@ -1,4 +1,4 @@
-"""Prompt vectors: ``.npy``, and arrays that were pickled, read without executing the pickle."""
+"""Arrays of numbers: ``.npy``, and pickled ones, read without executing the pickle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 
 def read_npy(data: bytes) -> npt.NDArray[Any]:
-    """Raises ValueError for what is no whole array of numbers."""
+    """The array of an npy file. Raises ValueError for anything but a whole array of floats."""
     try:
         array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # noqa: BLE001 - numpy parses the header as Python and raises what that raises
@@ -27,13 +27,13 @@ def read_npy(data: bytes) -> npt.NDArray[Any]:
 def read_pickled_array(data: bytes) -> npt.NDArray[Any]:
     """The one float array of a pickle that holds nothing else (Q16's ``prompts.p``).
 
-    The opcodes are noted down, never run: names stay names and calls stay notes of a call, from which
-    type, shape and bytes are taken.
+    The opcodes are parsed, never run: names stay names, and calls stay descriptions of a call, from which
+    type, shape and bytes are read.
 
     Raises:
         ValueError: anything else.
     """
-    match _noted(data):
+    match _parse_pickle(data):
         case _Built(
             _Call(_Name("_reconstruct"), _),
             (
@@ -44,7 +44,7 @@ def read_pickled_array(data: bytes) -> npt.NDArray[Any]:
                 raw,
             ),
         ) if kind in ("f2", "f4", "f8") and order in "<>":
-            raw = _bytes(raw)
+            raw = _as_bytes(raw)
             plain = all(type(size) is int and size > 0 for size in shape)
             if plain and math.prod(shape) * int(kind[1]) == len(raw):
                 flat = np.frombuffer(raw, np.dtype(order + kind))
@@ -79,7 +79,7 @@ _PLAIN = {
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-def _bytes(value: object) -> bytes:
+def _as_bytes(value: object) -> bytes:
     """Bytes; before protocol 3 they were written as Latin-1 text and a call that encodes it."""
     match value:
         case bytes():
@@ -89,8 +89,8 @@ def _bytes(value: object) -> bytes:
     return b""
 
 
-def _noted(data: bytes) -> object:
-    """What a pickle describes, as notes."""
+def _parse_pickle(data: bytes) -> object:
+    """What a pickle describes: constants, names and calls that are not made."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
@@ -107,9 +107,9 @@ def _noted(data: bytes) -> object:
             elif name == "MARK":
                 stack.append(_MARK)
             elif name == "GLOBAL":
-                stack.append(_named(*str(arg).split(" ", 1)))
+                stack.append(_name(*str(arg).split(" ", 1)))
             elif name == "STACK_GLOBAL":
-                stack[-2:] = [_named(*stack[-2:])]
+                stack[-2:] = [_name(*stack[-2:])]
             elif name == "TUPLE":
                 start = len(stack) - 1 - stack[::-1].index(_MARK)
                 stack[start:] = [tuple(stack[start + 1 :])]
@@ -127,7 +127,7 @@ def _noted(data: bytes) -> object:
     raise ValueError("a pickle, but not of one array of floating point numbers")
 
 
-def _named(module: str, name: str) -> _Name:
+def _name(module: str, name: str) -> _Name:
     if module not in _MODULES or name not in _NAMES:
         raise ValueError(f"a pickle of {module}.{name}, which is not loaded: a pickle can run code")
     return _Name(name)

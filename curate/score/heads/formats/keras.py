@@ -60,10 +60,10 @@ def read_keras_zip(data: bytes) -> tuple[Layer, ...]:
     except ValueError as error:
         raise ValueError(f"its variables: {error}") from None
     try:
-        described = _described(files["keras_metadata.pb"])
+        description = _read_description(files["keras_metadata.pb"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"keras_metadata.pb: not the layers of a model ({error})") from None
-    return _layers(described, weights, files["saved_model.pb"])
+    return _layers(description, weights, files["saved_model.pb"])
 
 
 def _files(archive: zipfile.ZipFile) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ def _files(archive: zipfile.ZipFile) -> dict[str, bytes]:
     return out
 
 
-def _described(metadata: bytes) -> list[dict[str, Any]]:
+def _read_description(metadata: bytes) -> list[dict[str, Any]]:
     """Class names and configs of the layers, in the order in which data passes them."""
     for node in messages(metadata, 1):
         if text(node, 3) == "root":
@@ -109,17 +109,17 @@ def _check_chain(layers: list[dict[str, Any]]) -> None:
 
 
 def _layers(
-    described: list[dict[str, Any]], weights: Mapping[str, npt.NDArray[Any]], graph: bytes
+    description: list[dict[str, Any]], weights: Mapping[str, npt.NDArray[Any]], graph: bytes
 ) -> tuple[Layer, ...]:
     out: list[Layer] = []
     number = 0
-    for layer in described:
+    for layer in description:
         kind, config = layer["class_name"].rpartition(">")[2], layer["config"]
         prefix = f"layer_with_weights-{number}/"
         number += kind in _WITH_WEIGHTS
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
-            out += _made(kind, config, own, graph)
+            out += _build(kind, config, own, graph)
         except KeyError as error:
             raise ValueError(f"layer '{config.get('name', kind)}' has no {error.args[0]}") from None
         except (TypeError, AttributeError) as error:
@@ -132,7 +132,7 @@ def _layers(
 _WITH_WEIGHTS = {"MultiCategoryEncoding", "Normalization", "Dense", "BatchNormalization"}
 
 
-def _made(
+def _build(
     kind: str, config: dict[str, Any], weights: Mapping[str, npt.NDArray[Any]], graph: bytes
 ) -> list[Layer]:
     """The layers that one of Keras's stands for."""

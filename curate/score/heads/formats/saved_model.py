@@ -49,10 +49,10 @@ def read_lookups(saved_model: bytes) -> list[Lookup]:
     graph = message(message(saved_model, 2), 2)
     nodes = {node.name: node for node in (_node(raw) for raw in messages(graph, 1))}
     functions = {text(message(raw, 1), 1): raw for raw in messages(message(graph, 2), 1)}
-    call = _served(message(saved_model, 2), nodes)
+    call = _served_call(message(saved_model, 2), nodes)
     name = call.calls
     body = functions.get(name, b"")
-    while (inner := _forwards(body)) is not None:
+    while (inner := _forwards_to(body)) is not None:
         body = functions.get(inner, b"")
     if not body:
         raise ValueError("its served function is missing")
@@ -72,7 +72,7 @@ def _node(raw: bytes) -> _Node:
     return _Node(text(raw, 1), text(raw, 2), tuple(texts(raw, 3)), attributes)
 
 
-def _served(meta: bytes, nodes: Mapping[str, _Node]) -> _Node:
+def _served_call(meta: bytes, nodes: Mapping[str, _Node]) -> _Node:
     """The call behind the signature ``serving_default``."""
     for pair in messages(meta, 5):
         if text(pair, 1) == "serving_default":
@@ -83,7 +83,7 @@ def _served(meta: bytes, nodes: Mapping[str, _Node]) -> _Node:
     raise ValueError("it has no signature `serving_default`")
 
 
-def _forwards(body: bytes) -> str | None:
+def _forwards_to(body: bytes) -> str | None:
     """The function that a function hands all its arguments to, in their order; None when it works itself."""
     arguments = tuple(text(argument, 1) for argument in messages(message(body, 1), 2))
     calls = [node for node in map(_node, messages(body, 3)) if node.op.endswith("PartitionedCall")]
