@@ -7,7 +7,7 @@ without any scores being stored.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ class Derived(Protocol):
 
     columns: tuple[str, ...]
     outputs: pa.Schema
-    code_version: int
+    code_version: ClassVar[int]
 
     @property
     def facts(self) -> dict[str, Any]:

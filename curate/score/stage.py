@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.config.kinds import PLUGIN
 from curate.config.models import EmbedSettings, ScoreSettings
 from curate.config.scorers.base import ScorerSettings
 from curate.dataset import layout
@@ -73,7 +74,7 @@ class _ScorerStage(Stage):
         self.code_version = self.scorer.code_version  # type: ignore[misc] # of one scorer, not of the class
         self.settings = {"type": settings.kind, **self.scorer.facts}
         if settings.plugin_digest:
-            self.settings["plugin"] = settings.plugin_digest
+            self.settings[PLUGIN] = settings.plugin_digest
         if self.needs.models:
             self.settings["embedding"] = {a: m.facts() for a, m in self.needs.models.items()}
         self.gpu = self.scorer.gpu  # type: ignore[misc] # of one scorer, not of the class
