@@ -219,13 +219,13 @@ def _score(
     3. paste the rule it shows into filter.experiments of my.yaml
     4. [bold]curate filter my.yaml[/]
     """
-    from curate.score.selection import named
+    from curate.score.selection import select_stages
     from curate.score.sheet.stage import sheet_stages
 
     loaded = _load(config, sets, workspace, cluster, workers)
 
     def change(stages: list[Stage]) -> list[Stage]:
-        chosen = named(stages, only or ())
+        chosen = select_stages(stages, only or ())
         return (
             [*chosen, *sheet_stages(chosen, loaded.score, per_band=per_band, blur=blur)] if sheet else chosen
         )

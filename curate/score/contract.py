@@ -169,6 +169,16 @@ def make_scorer(name: str, settings: ScorerSettings) -> Scorer[Any]:
     return scorer
 
 
+def cosine(name: str) -> pa.Field:
+    """Declares a column of cosines: pages show within [-1, 1] what rounding has put a little beyond."""
+    return pa.field(name, pa.float32(), metadata={"measure": "cosine"})
+
+
+def is_cosine(field: pa.Field) -> bool:
+    """Whether a column was declared by ``cosine``."""
+    return bool((field.metadata or {}).get(b"measure") == b"cosine")
+
+
 def blocks(rows: int, size: int) -> list[slice]:
     """Consecutive slices of at most ``size`` rows."""
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

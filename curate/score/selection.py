@@ -10,7 +10,7 @@ from curate.run.stage import Stage
 from curate.score.stage import LearnStage, ScoreStage
 
 
-def named(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
+def select_stages(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
     """The stages of the named scorers, in their order, without those of the scorers that they read.
 
     Args:

@@ -19,7 +19,7 @@ import torch
 from curate.clip.vectors import Vectors
 from curate.config.scorers.cluster import ClusterScorer
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
+from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard, cosine
 from curate.score.vectors.compute import device_of, floats, one_thread
 from curate.score.vectors.files import Arrays, VectorSet, find_vectors, normal_chunks
 from curate.score.vectors.kmeans import assign, kmeans
@@ -37,8 +37,8 @@ class Cluster(ColumnScorer[ClusterScorer]):
         self.vectors = ((settings.model, settings.modality),)
         self.centroids = self._set("centroids", settings.centroids)
         self.targets = self._set("targets", settings.targets)
-        outputs = {"id": pa.int32(), "similarity": pa.float32()}
-        self.outputs = pa.schema(outputs | {"target": pa.bool_()} if self.targets else outputs)
+        outputs = [pa.field("id", pa.int32()), cosine("similarity")]
+        self.outputs = pa.schema([*outputs, pa.field("target", pa.bool_())] if self.targets else outputs)
 
     def _set(self, key: str, url: str | None) -> VectorSet | None:
         settings = self.settings

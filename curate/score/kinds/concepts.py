@@ -17,7 +17,7 @@ from curate.config.base import fingerprint
 from curate.config.scorers.concepts import ConceptsScorer
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard
+from curate.score.contract import Columns, ColumnScorer, Shard, cosine
 from curate.score.kinds.held_out import nearest
 from curate.score.vectors.compute import device_of, floats, one_thread
 from curate.score.vectors.files import Arrays, find_vectors
@@ -37,8 +37,8 @@ class Concepts(ColumnScorer[ConceptsScorer]):
             else None
         )
         self.digest = external.digest(settings.file, f"{self.place}.file") if settings.file else None
-        outputs = {"score": pa.float32(), "index": pa.int32()}
-        self.outputs = pa.schema(outputs | {"concept": pa.string()} if self._names() else outputs)
+        outputs = [cosine("score"), pa.field("index", pa.int32())]
+        self.outputs = pa.schema([*outputs, pa.field("concept", pa.string())] if self._names() else outputs)
 
     @property
     def facts(self) -> dict[str, Any]:

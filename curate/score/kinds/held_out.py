@@ -16,7 +16,7 @@ import torch
 
 from curate.config.scorers.held_out import HeldOutScorer
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard
+from curate.score.contract import Columns, ColumnScorer, Shard, cosine
 from curate.score.vectors.compute import best_match, device_of, floats, one_thread, row_blocks
 from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
 
@@ -24,7 +24,7 @@ from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
 class HeldOut(ColumnScorer[HeldOutScorer]):
     """Similarity with the nearest held-out vector, and its file and row."""
 
-    outputs = pa.schema({"similarity": pa.float32(), "file": pa.string(), "row": pa.int64()})
+    outputs = pa.schema([cosine("similarity"), ("file", pa.string()), ("row", pa.int64())])
     gpu = True
 
     def __init__(self, name: str, settings: HeldOutScorer) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from curate.config.scorers.normsim import NormSimScorer
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
+from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard, cosine
 from curate.score.vectors.compute import best_match, device_of, floats, one_thread, row_blocks
 from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
 
@@ -26,7 +26,6 @@ from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
 class NormSim(ColumnScorer[NormSimScorer]):
     """The largest similarity with a target; for ``norm: 2`` by the second moments of the targets."""
 
-    outputs = pa.schema({"score": pa.float32()})
     gpu = True
 
     def __init__(self, name: str, settings: NormSimScorer) -> None:
@@ -35,6 +34,7 @@ class NormSim(ColumnScorer[NormSimScorer]):
         self.targets = find_vectors(settings.targets, settings.key, place, settings.modality)
         self.vectors = ((settings.model, settings.modality),)
         self.learns = settings.norm == 2
+        self.outputs = pa.schema([("score", pa.float32()) if self.learns else cosine("score")])
         self.empty = f"{place}: no target has an embedding (all rows are zero or not finite)"
 
     @property

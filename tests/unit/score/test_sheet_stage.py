@@ -26,7 +26,7 @@ from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.run.plan import make_plan
 from curate.run.stage import Outcome, Stage, Unit
-from curate.score.selection import named
+from curate.score.selection import select_stages
 from curate.score.sheet.scan import Column, scan
 from curate.score.sheet.stage import SheetStage, sheet_stages
 from curate.score.stage import ScoreStage, score_stages
@@ -323,11 +323,11 @@ def test_only_takes_the_named_scorers() -> None:
         {"scorers": {"text": {"type": "text"}, "size": {"type": "image"}, "words": {"type": "text"}}}
     )
     stages = score_stages(settings, EmbedSettings())
-    assert [s.name for s in named(stages, ["words", "text"])] == ["score/text", "score/words"]
-    assert [s.name for s in named(stages, [])] == ["score/text", "score/size", "score/words"]
-    assert [s.name for s in sheet_stages(named(stages, ["size"]), settings)] == ["sheet/size"]
+    assert [s.name for s in select_stages(stages, ["words", "text"])] == ["score/text", "score/words"]
+    assert [s.name for s in select_stages(stages, [])] == ["score/text", "score/size", "score/words"]
+    assert [s.name for s in sheet_stages(select_stages(stages, ["size"]), settings)] == ["sheet/size"]
     with pytest.raises(UserError, match="did you mean 'text'"):
-        named(stages, ["txt"])
+        select_stages(stages, ["txt"])
     with pytest.raises(UserError, match="none defined"):
         sheet_stages([], settings)
 
