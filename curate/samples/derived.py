@@ -7,14 +7,15 @@ without any scores being stored.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from curate.config.scorers.base import ScorerSettings
-from curate.errors import UserError
+from curate.errors import ConfigError, UserError
 
 
+@runtime_checkable
 class Derived(Protocol):
     """What computes them; see ``curate.score.contract.RowScorer``.
 
@@ -39,13 +40,17 @@ def derived_of(scorers: Mapping[str, ScorerSettings]) -> dict[str, Derived]:
     """Scorer → what computes its columns, of those that are computed on the spot.
 
     Raises:
-        UserError: one cannot be made.
+        UserError: one cannot be made, or computes nothing.
     """
-    return {
-        name: settings.load_implementation()(name, settings)
-        for name, settings in scorers.items()
-        if settings.row_local
-    }
+    found: dict[str, Derived] = {}
+    for name, settings in scorers.items():
+        if settings.row_local:
+            found[name] = settings.load_implementation()(name, settings)
+            if not isinstance(found[name], Derived):
+                raise ConfigError(
+                    f"'{settings.kind}' is `row_local`: {settings.implementation} is no RowScorer"
+                )
+    return found
 
 
 def derived_facts(derived: Mapping[str, Derived]) -> dict[str, Any]:

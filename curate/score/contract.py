@@ -161,12 +161,14 @@ def make_scorer(name: str, settings: ScorerSettings) -> Scorer[Any]:
         UserError: a file it names is missing or is not what it should be, or its implementation cannot be
             loaded.
     """
-    scorer = settings.load_implementation()(name, settings)
-    if not isinstance(scorer, ColumnScorer | PixelScorer):
+    kind = settings.load_implementation()
+    if not (isinstance(kind, type) and issubclass(kind, ColumnScorer | PixelScorer)):
         raise ConfigError(
-            f"'{settings.kind}': {settings.implementation} makes neither a ColumnScorer nor a PixelScorer"
+            f"'{settings.kind}': {settings.implementation} is no ColumnScorer and no PixelScorer"
         )
-    return scorer
+    if lacking := sorted(getattr(kind, "__abstractmethods__", ())):
+        raise ConfigError(f"'{settings.kind}': {settings.implementation} has no {', '.join(lacking)}")
+    return kind(name, settings)
 
 
 def cosine(name: str) -> pa.Field:
