@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.config.loading import check
 from curate.config.models import EmbedSettings, ScoreSettings
+from curate.config.scorers.cluster import ClusterScorer
 from curate.config.scorers.text import TextScorer
 from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, Family
@@ -218,6 +219,21 @@ def test_missing_scores_are_counted_with_their_reasons(tmp_path: Path) -> None:
     assert "3 of 6 samples have a value" in text
     assert "<code>no reason stored</code> 2, <code>too_dark</code> 1" in text
     assert 'id="text_reason"' in text
+
+
+def test_cosines_are_shown_within_what_a_cosine_can_be(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path))
+    values = pa.array([-1.0009, -0.5, 0.25, 0.5, 0.75, 1.0009], pa.float32())
+    one_shard(workspace, samples(6), {"text_similarity": values, "text_other": values})
+    embed = EmbedSettings.model_validate({"models": {"m": {"model": "demo"}}})
+    score = ScoreStage("text", ClusterScorer(type="cluster", model="m", clusters=2), embed)
+    text = made(workspace, SheetStage(score, TextScorer(type="text"), per_band=3, blur=None))
+    cosines, others = (re.split(r"(?=<section)", text)[i] for i in (1, 2))
+    shown = re.compile(r">[^<>]*1\.001[^<>]*<")
+    assert 'id="text_similarity"' in cosines
+    assert not shown.search(cosines)
+    assert "1.0009" in cosines, "the rule is about what is stored"
+    assert shown.search(others)
 
 
 def test_a_missing_embedding_is_the_reason(tmp_path: Path) -> None:
