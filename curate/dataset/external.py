@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from curate.dataset.listing import is_path, open_fs
+from curate.dataset.listing import is_path, last_change, open_fs
 from curate.errors import UserError, reaching, storage_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def digest(url: str, place: str) -> str:
-    """128-bit digest of a file's bytes; read once per process as long as it has not changed.
+    """128-bit digest of a file's bytes; read once per process as long as nothing says that it has changed.
 
     Args:
         url: of the file.
@@ -35,10 +35,10 @@ def digest(url: str, place: str) -> str:
     fs, path = _find_file(url, place)
     with reaching(f"{place}: {url}"):
         info = fs.info(path)
-    changed = info.get("mtime") or info.get("LastModified") or ""
+    changed = last_change(info)
     # A clock ticks every few milliseconds: what was written just now may be written again in this tick.
-    settled = not isinstance(changed, float) or time.time() - changed > 2
-    return (_digest if settled else _digest.__wrapped__)(url, int(info["size"] or 0), str(changed))
+    known = changed != "" and (not isinstance(changed, float) or time.time() - changed > 2)
+    return (_digest if known else _digest.__wrapped__)(url, int(info["size"] or 0), str(changed))
 
 
 def check_digest(url: str, place: str, expected: str) -> None:

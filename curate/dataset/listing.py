@@ -13,7 +13,7 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError, reaching
 
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
+_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
@@ -106,9 +106,13 @@ def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
     from fsspec.implementations.local import LocalFileSystem
 
     name, size = str(info["name"]), int(info.get("size") or 0)
-    changed = next((info[key] for key in _CHANGED if info.get(key)), "")
     url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))
-    return _ref(url, size, changed)
+    return _ref(url, size, last_change(info))
+
+
+def last_change(info: Mapping[str, Any]) -> object:
+    """What a filesystem says of the last change of a file, empty when it says nothing."""
+    return next((info[key] for key in _CHANGED if info.get(key)), "")
 
 
 def _ref(url: str, size: int, changed: object) -> FileRef:

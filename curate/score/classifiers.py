@@ -45,7 +45,7 @@ class Outputs:
         }
 
 
-def outputs_of(
+def choose_outputs(
     count: int,
     given: Sequence[str],
     named: Sequence[str],
@@ -98,23 +98,7 @@ def probabilities(logits: Floats, activation: Activation) -> npt.NDArray[np.floa
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def device_of(wanted: str, place: str) -> Any:
-    """The torch device; torch is held to one thread, so that sums are added in one order.
-
-    Raises:
-        UserError: CUDA is asked for and not there.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{place}.device: torch finds no CUDA here; use `auto` or `cpu`")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
-
-
-def from_hub(repository: str, files: Sequence[Sequence[str]], revision: str | None, place: str) -> Path:
+def fetch_from_hub(repository: str, files: Sequence[Sequence[str]], revision: str | None, place: str) -> Path:
     """Folder in the hub's cache that holds files of a repository.
 
     Args:

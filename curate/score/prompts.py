@@ -34,7 +34,7 @@ class Prompts(Settings):
         return self
 
 
-def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
+def load_prompts(scorer: str, settings: ZeroShotScorer) -> Prompts:
     """The prompts that a scorer's settings name or hold.
 
     Raises:
@@ -43,7 +43,7 @@ def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
     place = f"score.scorers.{scorer}"
     if settings.prompts is None:
         return _checked({"positive": settings.positive, "negative": settings.negative}, place)
-    data, source = list_of(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
+    data, source = load_list(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
     return _checked(data, source)
 
 
@@ -53,7 +53,7 @@ def shipped(folder: str = "prompts") -> dict[str, str]:
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
 
 
-def list_of(name: str, place: str, folder: str, keys: str) -> tuple[dict[str, Any], str]:
+def load_list(name: str, place: str, folder: str, keys: str) -> tuple[dict[str, Any], str]:
     """The mapping in a shipped list or in a user's file, and what to call it in errors.
 
     Raises:

@@ -369,8 +369,8 @@ def ranks(rows: int = 65_536, dim: int = 768, scored: int = 2_000) -> None:
     """What smaller batches do to the ranks of negCLIPLoss, against one of the paper's size."""
     import torch
 
+    from curate.score.devices import one_thread
     from curate.score.kinds.negclip import Pool, batches, negclip
-    from curate.score.vectors.compute import one_thread
 
     image, text = clip_like(np.random.default_rng(0), rows, dim)
     none = np.full(scored, -1)

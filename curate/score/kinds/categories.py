@@ -15,7 +15,7 @@ from curate.config.scorers.base import Label
 from curate.config.scorers.categories import CategoriesScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, Shard, blocks, copy_rows, finite_rows
-from curate.score.prompts import list_of
+from curate.score.prompts import load_list
 
 Floats = npt.NDArray[np.floating[Any]]
 FOLDER = "category_prompts"
@@ -66,7 +66,7 @@ class Categories(ColumnScorer[CategoriesScorer]):
         (vectors,) = shard.vectors.values()
         texts = tuple(prompt for prompts in self.prompts.values() for prompt in prompts)
         encoded, scale = shard.encode(self.settings.model, texts)
-        centres = centres_of(encoded, [len(prompts) for prompts in self.prompts.values()])
+        centres = category_centres(encoded, [len(prompts) for prompts in self.prompts.values()])
         scale = self.settings.logit_scale or scale
         parts = [
             categorize(copy_rows(vectors, part), centres, scale)
@@ -107,7 +107,7 @@ class Categorized:
     shares: npt.NDArray[np.float32]
 
 
-def centres_of(prompts: Floats, sizes: list[int]) -> npt.NDArray[np.float64]:
+def category_centres(prompts: Floats, sizes: list[int]) -> npt.NDArray[np.float64]:
     """Unit vectors of prompts (p, dim), so many per category → unit vectors of categories, float64.
 
     The mean of a category's prompts, scaled to unit length: CLIP's ensembling (Radford et al. 2021, 3.1.4).
@@ -146,7 +146,7 @@ def category_prompts(scorer: str, settings: CategoriesScorer) -> dict[str, tuple
     place = f"score.scorers.{scorer}"
     if settings.categories:
         return _checked({"categories": settings.categories}, place).categories
-    data, source = list_of(settings.prompts or "data_types", f"{place}.prompts", FOLDER, "categories:")
+    data, source = load_list(settings.prompts or "data_types", f"{place}.prompts", FOLDER, "categories:")
     return _checked(data, source).categories
 
 

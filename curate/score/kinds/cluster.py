@@ -20,8 +20,9 @@ from curate.clip.vectors import Vectors
 from curate.config.scorers.cluster import ClusterScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard, cosine
-from curate.score.vectors.compute import device_of, floats, one_thread
-from curate.score.vectors.files import Arrays, VectorSet, find_vectors, normal_chunks
+from curate.score.devices import device_of, one_thread
+from curate.score.vectors.compute import floats
+from curate.score.vectors.files import Arrays, VectorSet, find_vectors, unit_chunks
 from curate.score.vectors.kmeans import assign, kmeans
 from curate.score.vectors.sample import draw
 
@@ -105,7 +106,7 @@ class Cluster(ColumnScorer[ClusterScorer]):
         assert self.centroids is not None
         with self.centroids.open(dim) as arrays:
             unit = self.settings.spherical and not self.settings.inner_product
-            chunks = list(normal_chunks(arrays, torch.device("cpu"), unit=unit))
+            chunks = list(unit_chunks(arrays, torch.device("cpu"), unit=unit))
         if any(chunk.usable is not None for chunk in chunks) or not chunks:
             raise UserError(
                 f"{self.centroids.place}: {self.centroids.files[0].url}: a centroid is zero or no number"
@@ -122,7 +123,7 @@ class Cluster(ColumnScorer[ClusterScorer]):
     ) -> npt.NDArray[np.bool_]:
         """Which clusters (k,) hold a target."""
         held = np.zeros(len(centroids), bool)
-        for chunk in normal_chunks(targets, device):
+        for chunk in unit_chunks(targets, device):
             usable = slice(None) if chunk.usable is None else chunk.usable
             numbers, _ = self._assign(chunk.vectors[usable].cpu().numpy(), centroids, device)
             held[numbers] = True

@@ -18,8 +18,9 @@ from curate.config.scorers.concepts import ConceptsScorer
 from curate.dataset import external
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, Shard, cosine
+from curate.score.devices import device_of, one_thread
 from curate.score.kinds.held_out import nearest
-from curate.score.vectors.compute import device_of, floats, one_thread
+from curate.score.vectors.compute import floats
 from curate.score.vectors.files import Arrays, find_vectors
 
 

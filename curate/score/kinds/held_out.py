@@ -17,8 +17,9 @@ import torch
 from curate.config.scorers.held_out import HeldOutScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, Shard, cosine
-from curate.score.vectors.compute import best_match, device_of, floats, one_thread, row_blocks
-from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
+from curate.score.devices import device_of, one_thread
+from curate.score.vectors.compute import best_match, floats, row_blocks
+from curate.score.vectors.files import Arrays, find_vectors, unit_chunks
 
 
 class HeldOut(ColumnScorer[HeldOutScorer]):
@@ -68,7 +69,7 @@ def nearest(
     values = np.full(len(stored), np.nan)
     numbers = np.full(len(stored), -1, np.int64)
     for part, rows, known in row_blocks(stored, device):
-        best, number = best_match(rows, normal_chunks(others, device))
+        best, number = best_match(rows, unit_chunks(others, device))
         values[part] = best.masked_fill(~known, torch.nan).cpu().numpy()
         numbers[part] = number.masked_fill(~known, -1).cpu().numpy()
     return values, numbers

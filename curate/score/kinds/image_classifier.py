@@ -20,8 +20,9 @@ from PIL import Image
 from curate.config.scorers.image_classifier import ImageClassifierScorer
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.classifiers import Activation, Outputs, device_of, first_line, from_hub, outputs_of
+from curate.score.classifiers import Activation, Outputs, choose_outputs, fetch_from_hub, first_line
 from curate.score.contract import Columns, ImageScores, PixelScorer, Shard
+from curate.score.devices import device_of, one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,7 @@ class Classifier:
         mean, std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.view.mean, self.view.std)
         )
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             out: npt.NDArray[np.float32] = self.model(batch.sub(mean).div(std)).float().cpu().numpy()
         return out
 
@@ -178,7 +179,7 @@ def load(settings: ImageClassifierScorer, file: str, digest: str, place: str) ->
         what = settings.preset or settings.architecture
         raise UserError(f"{place}.file: {file} does not fit '{what}': {first_line(error)}") from None
     activation: Activation = "sigmoid" if settings.activation == "sigmoid" else "softmax"
-    outputs = outputs_of(model.num_classes, labels, (), keep, activation, place)
+    outputs = choose_outputs(model.num_classes, labels, (), keep, activation, place)
     return Classifier(model.to(device), view, outputs, device)
 
 
@@ -274,5 +275,7 @@ def _hub_file(name: str, place: str) -> str:
         raise UserError(f"{place}: timm has no weights for '{name}'; give `file`")
     repository, _, revision = str(config.hf_hub_id).partition("@")
     kinds = ("model.safetensors", "pytorch_model.bin")
-    folder = from_hub(repository, [(kind,) for kind in kinds], revision or None, f"{place}.architecture")
+    folder = fetch_from_hub(
+        repository, [(kind,) for kind in kinds], revision or None, f"{place}.architecture"
+    )
     return str(next(folder / kind for kind in kinds if (folder / kind).is_file()))

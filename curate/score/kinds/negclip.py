@@ -31,7 +31,8 @@ import torch
 from curate.config.scorers.negclip import NegClipScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard
-from curate.score.vectors.compute import COLS, device_of, floats, one_thread, row_blocks, tensor_of
+from curate.score.devices import device_of, one_thread
+from curate.score.vectors.compute import COLS, floats, row_blocks, to_tensor
 from curate.score.vectors.sample import draw, find, uid_words
 
 LEAST_TEMPERATURE = 0.003
@@ -153,7 +154,7 @@ def negclip(
     member = torch.from_numpy(pool.member.astype(np.float32)).to(device)
     own = torch.from_numpy(rows).to(device)
     for part, f, has_image in row_blocks(image, device):
-        g, has_text = tensor_of(text, part, device)
+        g, has_text = to_tensor(text, part, device)
         similarity = (f.double() * g.double()).sum(dim=1)
         norms = [
             log_sum(x, other, member, own[part], similarity, temperature, pool.batch_size)

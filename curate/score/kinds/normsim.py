@@ -19,8 +19,9 @@ import torch
 from curate.config.scorers.normsim import NormSimScorer
 from curate.errors import UserError
 from curate.score.contract import Columns, ColumnScorer, OpenShard, Shard, cosine
-from curate.score.vectors.compute import best_match, device_of, floats, one_thread, row_blocks
-from curate.score.vectors.files import Arrays, find_vectors, normal_chunks
+from curate.score.devices import device_of, one_thread
+from curate.score.vectors.compute import best_match, floats, row_blocks
+from curate.score.vectors.files import Arrays, find_vectors, unit_chunks
 
 
 class NormSim(ColumnScorer[NormSimScorer]):
@@ -78,7 +79,7 @@ def normsim_inf(
     """max_j |f·g_j| of vectors (n, dim): float64 (n,), NaN without an embedding."""
     out = np.full(len(stored), np.nan)
     for part, rows, known in row_blocks(stored, device):
-        best, _ = best_match(rows, normal_chunks(targets, device), absolute=True)
+        best, _ = best_match(rows, unit_chunks(targets, device), absolute=True)
         out[part] = best.masked_fill(~known, torch.nan).cpu().numpy()
     return out
 
@@ -86,7 +87,7 @@ def normsim_inf(
 def second_moments(targets: Arrays, dim: int) -> npt.NDArray[np.float64]:
     """GᵀG of the targets, float64 (dim, dim)."""
     moments = torch.zeros((dim, dim), dtype=torch.float64)
-    for chunk in normal_chunks(targets, torch.device("cpu")):
+    for chunk in unit_chunks(targets, torch.device("cpu")):
         block = chunk.vectors.double()
         moments += block.T @ block
     return moments.numpy()

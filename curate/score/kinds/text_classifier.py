@@ -20,8 +20,9 @@ import numpy.typing as npt
 from curate.config.scorers.text_classifier import TextClassifierScorer
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.classifiers import Activation, Outputs, device_of, first_line, from_hub, outputs_of
+from curate.score.classifiers import Activation, Outputs, choose_outputs, fetch_from_hub, first_line
 from curate.score.contract import Columns, ColumnScorer, Shard, blocks
+from curate.score.devices import device_of, one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ class TextModel:
                 padded = self.tokenizer.pad(
                     chosen, padding="max_length", max_length=length, return_tensors="pt"
                 )
-                with torch.inference_mode():
+                with one_thread(), torch.inference_mode():
                     out = self.forward(**padded.to(self.device)).logits.float().cpu().numpy()
                 yield batch, out[: len(batch)]
 
@@ -170,7 +171,7 @@ def _outputs(settings: TextClassifierScorer, config: Any, place: str) -> Outputs
     multi = config.problem_type == "multi_label_classification" or count == 1 or settings.preset is not None
     if settings.activation == "sigmoid" or (settings.activation == "auto" and multi):
         activation = "sigmoid"
-    return outputs_of(count, given, named, settings.keep, activation, place)
+    return choose_outputs(count, given, named, settings.keep, activation, place)
 
 
 def _longest(settings: TextClassifierScorer, tokenizer: Any, config: Any) -> int:
@@ -203,7 +204,7 @@ def _folder(settings: TextClassifierScorer, place: str) -> Path:
         )
     groups = [(*_SETTLED, *_SAFE), (*_SETTLED, *_TORCH)]
     for group in groups:
-        folder = from_hub(settings.checkpoint, [group], settings.revision, f"{place}.checkpoint")
+        folder = fetch_from_hub(settings.checkpoint, [group], settings.revision, f"{place}.checkpoint")
         if any(file for pattern in group[len(_SETTLED) :] for file in folder.glob(pattern)):
             return folder
     raise UserError(f"{place}.checkpoint: '{settings.checkpoint}' has no weights for torch")

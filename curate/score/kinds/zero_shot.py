@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.score.contract import Columns, ColumnScorer, Shard, blocks, copy_rows
-from curate.score.prompts import prompts_of
+from curate.score.prompts import load_prompts
 
 Floats = npt.NDArray[np.floating]
 
@@ -33,7 +33,7 @@ class ZeroShot(ColumnScorer[ZeroShotScorer]):
     def __init__(self, name: str, settings: ZeroShotScorer) -> None:
         super().__init__(name, settings)
         self.vectors = ((settings.model, "image"),)
-        self.prompts = prompts_of(name, settings)
+        self.prompts = load_prompts(name, settings)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def find_vectors(url: str, key: str | None, place: str, modality: Modality = "im
     return VectorSet(place, tuple(_vector_file(file, place) for file in files), key, weights)
 
 
-def normal_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> Iterator[Chunk]:
+def unit_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> Iterator[Chunk]:
     """All vectors of a set in blocks, brought to unit length.
 
     Rows that are not finite or are zero (embeddings that are missing) are not usable.

@@ -23,7 +23,7 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError, UserError
 from curate.run.plan import make_plan
-from curate.score.classifiers import outputs_of, probabilities
+from curate.score.classifiers import choose_outputs, probabilities
 from curate.score.contract import Shard
 from curate.score.kinds.image_classifier import ImageClassifier, View, load, read_state
 from curate.score.stage import ScoreStage
@@ -202,17 +202,17 @@ def test_activations_are_stable_and_never_nan() -> None:
 
 
 def test_labels_are_checked() -> None:
-    named = outputs_of(2, (), ("Not Safe!", "ok"), (), "softmax", "p")
+    named = choose_outputs(2, (), ("Not Safe!", "ok"), (), "softmax", "p")
     assert named.labels == {"not_safe": 0, "ok": 1}
     with pytest.raises(UserError, match="3 labels, but the model has 2"):
-        outputs_of(2, ("a", "b", "c"), (), (), "softmax", "p")
+        choose_outputs(2, ("a", "b", "c"), (), (), "softmax", "p")
     with pytest.raises(UserError, match="no label 'x'"):
-        outputs_of(2, ("a", "b"), (), ("x",), "softmax", "p")
+        choose_outputs(2, ("a", "b"), (), ("x",), "softmax", "p")
     with pytest.raises(UserError, match="1000 outputs"):
-        outputs_of(1000, (), (), (), "softmax", "p")
-    assert outputs_of(1000, (), (), ("class_207",), "softmax", "p").labels == {"class_207": 207}
+        choose_outputs(1000, (), (), (), "softmax", "p")
+    assert choose_outputs(1000, (), (), ("class_207",), "softmax", "p").labels == {"class_207": 207}
     with pytest.raises(UserError, match="one name"):
-        outputs_of(2, (), ("a b", "a-b"), (), "softmax", "p")
+        choose_outputs(2, (), ("a b", "a-b"), (), "softmax", "p")
 
 
 def test_weights_are_read_without_running_them(tmp_path: Path, weights: Path) -> None:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from curate.clip.vectors import map_npy
 from curate.dataset import layout
 from curate.errors import ConfigError, UserError
+from curate.score import devices
 from curate.score.contract import release_pages
 from curate.score.inputs import read_learned
 from curate.score.kinds.negclip import Pool as Reference
 from curate.score.kinds.negclip import batches, negclip
 from curate.score.stage import LearnStage
-from curate.score.vectors import compute
 from curate.score.vectors.compute import row_blocks
 from curate.score.vectors.sample import draw, find, hash_words, uid_words
 from tests.unit.score.vector_shards import EMBED, Pool, settings, unit
@@ -248,6 +248,6 @@ def test_a_pass_over_a_shard_does_not_stay_in_memory(tmp_path: Path) -> None:
 
 def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert compute.device_of("auto", "p").type == "cpu"
+    assert devices.device_of("auto", "p").type == "cpu"
     with pytest.raises(UserError, match=r"score\.scorers\.n\.device"):
-        compute.device_of("cuda", "score.scorers.n")
+        devices.device_of("cuda", "score.scorers.n")
