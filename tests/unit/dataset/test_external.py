@@ -76,13 +76,11 @@ def test_what_is_not_there(put: Put) -> None:
     assert external.local_path(gone) is None
     assert external.local_path(folder) is None
     for ask in (external.list_folder, external.absolute, external.digest):
-        with pytest.raises(UserError, match="^here: cannot open 'nothing://x'"):
+        with pytest.raises(UserError, match=r"^here: cannot open 'nothing://x'"):
             ask("nothing://x", "here")
 
 
-def test_files_of_a_folder_a_glob_and_alone(
-    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_folder_a_glob_and_alone(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.parquet", "a.parquet", "deep/er/c.parquet", "notes.txt"):
         url = put(name, b"x")
     folder = url.removesuffix("/notes.txt")
@@ -129,6 +127,5 @@ def test_a_local_path_is_one_of_this_machine(put: Put, tmp_path: Path) -> None:
     assert (path is None) == url.startswith("memory://")
     assert path is None or path.read_bytes() == b"x"
     assert external.absolute(url, "here").endswith("/a.bin")
-    assert (Path(external.absolute(url, "here")) == tmp_path / Path(url).parent.name / "a.bin") == (
-        path is not None
-    )
+    if path is not None:
+        assert external.absolute(url, "here") == str(tmp_path / Path(url).parent.name / "a.bin")
