@@ -186,6 +186,13 @@ def blocks(rows: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
+def score_blocks(rows: int, size: int, score: Callable[[slice], Columns]) -> dict[str, pa.Array]:
+    """Columns of n rows, of which only ``size`` are scored at once; of no rows, the columns without any."""
+    parts = [score(part) for part in blocks(rows, size) or [slice(0, 0)]]
+    tables = pa.concat_tables([pa.table(part) for part in parts])
+    return {name: tables[name].combine_chunks() for name in tables.column_names}
+
+
 def release_pages(vectors: npt.NDArray[Any]) -> None:
     """Give back the memory of what has been read of a mapped array; reading on maps it again.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from curate.config.base import Settings
 from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.errors import UserError
+
+ListT = TypeVar("ListT", bound=Settings)
 
 
 class Prompts(Settings):
@@ -42,9 +44,9 @@ def load_prompts(scorer: str, settings: ZeroShotScorer) -> Prompts:
     """
     place = f"score.scorers.{scorer}"
     if settings.prompts is None:
-        return _checked({"positive": settings.positive, "negative": settings.negative}, place)
+        return check_list(Prompts, {"positive": settings.positive, "negative": settings.negative}, place)
     data, source = load_list(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
-    return _checked(data, source)
+    return check_list(Prompts, data, source)
 
 
 def shipped(folder: str = "prompts") -> dict[str, str]:
@@ -88,13 +90,24 @@ def _text(name: str, place: str, folder: str) -> tuple[str, str]:
     raise UserError(f"{place}: no prompt list or file '{name}'; {hint}")
 
 
-def _checked(data: object, source: str) -> Prompts:
+def check_list(model: type[ListT], data: object, source: str) -> ListT:
+    """A list from plain data.
+
+    Args:
+        model: of the list.
+        data: what a file or the settings say.
+        source: what to call it in errors.
+
+    Raises:
+        UserError: it is no such list.
+    """
     try:
-        return Prompts.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{source}: unknown key '{key}'; keys: positive, negative, description") from None
+            keys = ", ".join(sorted(model.model_fields, key="description".__eq__))
+            raise UserError(f"{source}: unknown key '{key}'; keys: {keys}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: {key + ': ' if key else ''}{message[0].lower() + message[1:]}") from None

@@ -8,14 +8,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from curate.config.base import Settings
 from curate.config.scorers.base import Label
 from curate.config.scorers.categories import CategoriesScorer
-from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks, copy_rows, finite_rows
-from curate.score.prompts import load_list
+from curate.score.contract import Columns, ColumnScorer, Shard, copy_rows, finite_rows, score_blocks
+from curate.score.prompts import check_list, load_list
 
 Floats = npt.NDArray[np.floating[Any]]
 FOLDER = "category_prompts"
@@ -68,26 +67,21 @@ class Categories(ColumnScorer[CategoriesScorer]):
         encoded, scale = shard.encode(self.settings.model, texts)
         centres = category_centres(encoded, [len(prompts) for prompts in self.prompts.values()])
         scale = self.settings.logit_scale or scale
-        parts = [
-            categorize(copy_rows(vectors, part), centres, scale)
-            for part in blocks(len(vectors), self.settings.batch_rows)
-        ] or [categorize(vectors, centres, scale)]
-        best, probability, margin = (
-            np.concatenate([getattr(part, field) for part in parts])
-            for field in ("best", "probability", "margin")
-        )
-        missing = best < 0
         names = pa.array(self.prompts, pa.string())
-        columns = {
-            "best": names.take(pa.array(best, mask=missing)),
-            "probability": pa.array(probability, mask=missing),
-            "margin": pa.array(margin, mask=missing),
-        }
-        if self.settings.probabilities:
-            shares = np.concatenate([part.shares for part in parts])
-            for i, category in enumerate(self.prompts):
-                columns[f"p_{category}"] = pa.array(np.ascontiguousarray(shares[:, i]), mask=missing)
-        return columns
+
+        def score_block(part: slice) -> Columns:
+            found = categorize(copy_rows(vectors, part), centres, scale)
+            missing = found.best < 0
+            columns = {
+                "best": names.take(pa.array(found.best, mask=missing)),
+                "probability": pa.array(found.probability, mask=missing),
+                "margin": pa.array(found.margin, mask=missing),
+            }
+            for i, category in enumerate(self.prompts if self.settings.probabilities else ()):
+                columns[f"p_{category}"] = pa.array(np.ascontiguousarray(found.shares[:, i]), mask=missing)
+            return columns
+
+        return score_blocks(len(vectors), self.settings.batch_rows, score_block)
 
 
 @dataclass(frozen=True)
@@ -145,18 +139,6 @@ def category_prompts(scorer: str, settings: CategoriesScorer) -> dict[str, tuple
     """
     place = f"score.scorers.{scorer}"
     if settings.categories:
-        return _checked({"categories": settings.categories}, place).categories
+        return check_list(CategoryPrompts, {"categories": settings.categories}, place).categories
     data, source = load_list(settings.prompts or "data_types", f"{place}.prompts", FOLDER, "categories:")
-    return _checked(data, source).categories
-
-
-def _checked(data: object, source: str) -> CategoryPrompts:
-    try:
-        return CategoryPrompts.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        if first["type"] == "extra_forbidden":
-            raise UserError(f"{source}: unknown key '{key}'; keys: categories, description") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{source}: {key + ': ' if key else ''}{message[0].lower() + message[1:]}") from None
+    return check_list(CategoryPrompts, data, source).categories

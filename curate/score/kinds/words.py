@@ -23,7 +23,7 @@ import pyarrow as pa
 from curate.config.scorers.words import WordsScorer
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks
+from curate.score.contract import Columns, ColumnScorer, Shard, score_blocks
 
 _LISTED = re.compile(r"([a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)(?:\.txt)?")
 _SAME = {"tl": "fil", "nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi"}
@@ -69,19 +69,15 @@ class Words(ColumnScorer[WordsScorer]):
         matchers = _matchers(tuple((language, *file) for language, file in self.files.items()), self.place)
         texts, column = shard.samples["text"], self.settings.language_column
         languages = shard.samples[column] if column else pa.chunked_array([pa.nulls(len(texts), pa.string())])
-        parts = []
-        for part in blocks(len(texts), self.settings.batch_rows):
+        strict = column is not None and self.settings.otherwise == "none"
+
+        def score_block(part: slice) -> Columns:
             size = part.stop - part.start
             captions = texts.slice(part.start, size).to_pylist()
             codes = languages.slice(part.start, size).cast(pa.string()).to_pylist()
-            strict = column is not None and self.settings.otherwise == "none"
-            parts.append(score_words(captions, codes, matchers, strict))
-        return _columns(parts or [score_words([], [], matchers)])
+            return score_words(captions, codes, matchers, strict)
 
-
-def _columns(parts: Sequence[pa.Table]) -> dict[str, pa.ChunkedArray]:
-    table = pa.concat_tables(parts)
-    return {name: table[name].combine_chunks() for name in table.column_names}
+        return score_blocks(len(texts), self.settings.batch_rows, score_block)
 
 
 def score_words(
@@ -89,7 +85,7 @@ def score_words(
     languages: Sequence[str | None],
     matchers: Mapping[str | None, Matcher],
     strict: bool = False,
-) -> pa.Table:
+) -> Columns:
     """Matches of n captions.
 
     Args:
@@ -115,13 +111,11 @@ def score_words(
             missing[row] = True
         elif found := matcher.find(folded(caption)):
             counts[row], distinct[row], first[row] = len(found), len(set(found)), found[0]
-    return pa.table(
-        {
-            "count": pa.array(counts, mask=missing),
-            "distinct": pa.array(distinct, mask=missing),
-            "first": pa.array(first, pa.string()),
-        }
-    )
+    return {
+        "count": pa.array(counts, mask=missing),
+        "distinct": pa.array(distinct, mask=missing),
+        "first": pa.array(first, pa.string()),
+    }
 
 
 def folded(text: str) -> str:

@@ -7,7 +7,6 @@ one positive prompt as negative, because a missing comma shifted its indices; li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.config.scorers.zero_shot import ZeroShotScorer
-from curate.score.contract import Columns, ColumnScorer, Shard, blocks, copy_rows
+from curate.score.contract import Columns, ColumnScorer, Shard, copy_rows, score_blocks
 from curate.score.prompts import load_prompts
 
 Floats = npt.NDArray[np.floating]
@@ -48,14 +47,17 @@ class ZeroShot(ColumnScorer[ZeroShotScorer]):
         encoded, scale = shard.encode(self.settings.model, texts)
         positive, negative = np.split(encoded, [len(self.prompts.positive)])
         scale = self.settings.logit_scale or scale
-        parts = blocks(len(vectors), self.settings.batch_rows)
-        tagged = joined([tag_images(copy_rows(vectors, p), positive, negative, scale) for p in parts])
-        missing = tagged.top < 0
-        return {
-            "score": pa.array(tagged.score, mask=missing),
-            "top": pa.array(texts, pa.string()).take(pa.array(tagged.top, mask=missing)),
-            "tag": pa.array(TAGS, pa.string()).take(pa.array(tagged.tag, mask=missing)),
-        }
+
+        def score_block(part: slice) -> Columns:
+            tagged = tag_images(copy_rows(vectors, part), positive, negative, scale)
+            missing = tagged.top < 0
+            return {
+                "score": pa.array(tagged.score, mask=missing),
+                "top": pa.array(texts, pa.string()).take(pa.array(tagged.top, mask=missing)),
+                "tag": pa.array(TAGS, pa.string()).take(pa.array(tagged.tag, mask=missing)),
+            }
+
+        return score_blocks(len(vectors), self.settings.batch_rows, score_block)
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,3 @@ def tag_images(vectors: Floats, positive: Floats, negative: Floats, logit_scale:
         top[known] = best[:, 0]
         tag[known] = (best < len(positive)).sum(axis=1)
     return Tagged(score, top, tag)
-
-
-def joined(parts: Sequence[Tagged]) -> Tagged:
-    """Blocks one after the other."""
-    if not parts:
-        return Tagged(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int8))
-    return Tagged(
-        np.concatenate([p.score for p in parts]),
-        np.concatenate([p.top for p in parts]),
-        np.concatenate([p.tag for p in parts]),
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.dataset.uid import halves
+from curate.dataset.uid import halves, mix64
 
 LIMIT = 1_000_000
 """Rows that are held; a pool with no more of them is measured exactly."""
@@ -116,7 +116,4 @@ def hash_uids(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.
 
     Not the uid itself: its leading bits decide the shard.
     """
-    x = low + high * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)), np.uint64)
+    return mix64(low + high * np.uint64(0x9E3779B97F4A7C15))

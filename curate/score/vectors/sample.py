@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate.clip.vectors import Stored
 from curate.config.scorers.base import Modality
-from curate.dataset.uid import halves
+from curate.dataset.uid import halves, mix64
 from curate.score.contract import OpenShard, blocks, copy_rows, finite_rows
 
 Words = npt.NDArray[np.uint64]
@@ -78,10 +78,7 @@ def find(wanted: Words, among: Words) -> npt.NDArray[np.int64]:
 
 
 def _mixed(values: Words) -> Words:
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return mix64(values + np.uint64(0x9E3779B97F4A7C15))
 
 
 def _empty() -> Stored:

@@ -112,7 +112,7 @@ def test_languages_choose_their_lists() -> None:
     matchers = {None: Matcher(["gift", "bad"]), "de": Matcher(["gift"]), "en": Matcher(["bad"])}
     texts = ["a gift", "a gift", "Gift", "bad gift bad", None, "gift"]
     codes = ["en", "de", "de-AT", None, "en", "fr"]
-    table = score_words(texts, codes, matchers)
+    table = pa.table(score_words(texts, codes, matchers))
     assert table["count"].to_pylist() == [0, 1, 1, 3, None, 1]
     assert table["distinct"].to_pylist() == [0, 1, 1, 2, None, 1]
     assert table["first"].to_pylist() == [None, "gift", "gift", "bad", None, "gift"]
