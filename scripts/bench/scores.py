@@ -258,7 +258,7 @@ def negclip_oracle(
     stored: Mapping[str, npt.NDArray[Any]],
     dim: int,
 ) -> tuple[str, Doubles]:
-    """The formula of curate/score/vectors/negclip.py, a row and a batch at a time."""
+    """The formula of curate/score/kinds/negclip.py, a row and a batch at a time."""
     size = int(learned["member"].sum(axis=0)[0])
     known = {tuple(uid): i for i, uid in enumerate(learned["uid"].tolist())}
     out = np.zeros(len(picked))

@@ -27,7 +27,7 @@ def load_head(url: str, kind: str | None = None, place: str = "file") -> Head:
 
     Args:
         url: a local path or an fsspec URL of one of the formats in docs/heads.md.
-        kind: what it is, only when the file leaves it open; see ``known.PUBLISHED``.
+        kind: what it is, only when the file leaves it open; see ``published.PUBLISHED``.
         place: the config key that names it, for messages.
 
     Raises:
