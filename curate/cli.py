@@ -210,13 +210,13 @@ def _score(
         ),
     ] = None,
 ) -> None:
-    from curate.score.sheet.only import named
+    from curate.score.selection import select_stages
     from curate.score.sheet.stage import sheet_stages
 
     loaded = _load(config, sets, workspace, cluster, workers)
 
     def change(stages: list[Stage]) -> list[Stage]:
-        chosen = named(stages, only or ())
+        chosen = select_stages(stages, only or ())
         return (
             [*chosen, *sheet_stages(chosen, loaded.score, per_band=per_band, blur=blur)] if sheet else chosen
         )

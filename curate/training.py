@@ -14,11 +14,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from curate.dataset import layout
+from curate.dataset import external, layout
 from curate.dataset.selections import SUBSET
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.errors import UserError
@@ -87,7 +86,7 @@ def load_selection(
     """
     place = path if experiment is None else f"{path.rstrip('/')}/{layout.selection_file(experiment, SUBSET)}"
     try:
-        with fsspec.open(place, "rb") as stream:
+        with external.open_file(place) as stream:
             uids = np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         hint = "" if experiment is None else "; has `curate filter` run?"

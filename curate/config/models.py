@@ -14,7 +14,7 @@ from curate.config.base import Name, Settings, knob
 from curate.config.embeddings import StoredSource
 from curate.config.filters import Experiment
 from curate.config.filters.grid import Grid
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import Scorer
 from curate.config.tables import TableSettings
 
 
@@ -198,7 +198,7 @@ class EmbedSettings(Settings):
 class ScoreSettings(Settings):
     """Named scorers; each adds its own columns, `<name>_…`."""
 
-    scorers: Annotated[dict[Name, ScorerSettings], _TOLD_APART] = Field(
+    scorers: Annotated[dict[Name, Scorer], _TOLD_APART] = Field(
         {}, description="Name → scorer, see `curate config keys`."
     )
 

@@ -13,15 +13,19 @@ from curate.dataset.workspace import FileRef
 from curate.errors import UserError, reaching
 
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated")
+_CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def open_fs(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The filesystem of a path or URL and its path there. Options are for remote stores only."""
+    """The filesystem of a path or URL and its path there. Options are for remote stores only.
+
+    It keeps no listings: what somebody has just written is there.
+    """
     import fsspec  # here, because with asyncio it takes its time, and many configs list nothing
 
+    remote = options if _REMOTE.match(url) else {}
     try:
-        fs, path = fsspec.core.url_to_fs(url, **(options if _REMOTE.match(url) else {}))
+        fs, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **remote})
     except (ValueError, ImportError, TypeError) as error:
         raise UserError(f"cannot open '{url}': {error}") from None
     return fs, str(path)
@@ -102,9 +106,13 @@ def file_ref(fs: Any, info: Mapping[str, Any]) -> FileRef:
     from fsspec.implementations.local import LocalFileSystem
 
     name, size = str(info["name"]), int(info.get("size") or 0)
-    changed = next((info[key] for key in _CHANGED if info.get(key)), "")
     url = name if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(name))
-    return _ref(url, size, changed)
+    return _ref(url, size, last_change(info))
+
+
+def last_change(info: Mapping[str, Any]) -> object:
+    """What a filesystem says of the last change of a file, empty when it says nothing."""
+    return next((info[key] for key in _CHANGED if info.get(key)), "")
 
 
 def _ref(url: str, size: int, changed: object) -> FileRef:

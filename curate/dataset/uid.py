@@ -82,6 +82,13 @@ def complete_uid(
     return found.pop()
 
 
+def mix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser: 64 well mixed bits of each number."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)), np.uint64)
+
+
 def halves(uids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.void]:
     """Uids as DataComp's ``u8,u8`` records, shape (n,), in the order given.
 

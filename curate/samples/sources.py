@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from curate.config.models import PipelineConfig
+from curate.config.scorers.base import ScorerSettings
 from curate.config.tables import TableSettings
 from curate.dataset import layout
 from curate.dataset.family import Family, base_family
@@ -16,7 +17,7 @@ from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import UserError
 from curate.samples.columns import Column
 from curate.samples.committed import Committed
-from curate.samples.derived import DERIVED
+from curate.samples.derived import derived_facts, derived_of
 from curate.samples.folded import FoldedPool, FoldedTables
 from curate.samples.pool import Pool
 from curate.samples.tables import open_tables, table_files
@@ -121,12 +122,12 @@ class Tables:
     """Tables to filter instead of the workspace's samples.
 
     Attributes:
-        scorers: name → type of the config's scorers.
+        scorers: name → settings of the config's scorers.
         keep: columns are kept for the next experiment.
     """
 
     settings: TableSettings
-    scorers: Mapping[str, str]
+    scorers: Mapping[str, ScorerSettings]
     keep: bool = False
 
     @classmethod
@@ -137,12 +138,11 @@ class Tables:
         keep = config.filter.tables.keep_columns
         if keep is None:
             keep = len(config.filter.experiments) > 1 or bool(config.filter.grids)
-        return cls(config.filter.tables, {name: s.type for name, s in config.score.scorers.items()}, keep)
+        return cls(config.filter.tables, config.score.scorers, keep)
 
     def facts(self) -> dict[str, Any]:
         """What decides which columns there are, as JSON values; the files are inputs."""
-        derived = {name: kind for name, kind in self.scorers.items() if kind in DERIVED}
-        return {**self.settings.facts(), "paths": None, "scorers": derived}
+        return {**self.settings.facts(), "paths": None, "scorers": derived_facts(derived_of(self.scorers))}
 
 
 class TableSamples(Samples):
@@ -154,8 +154,8 @@ class TableSamples(Samples):
         self.tables_pool = open_tables(workspace, tables.settings, self.files, tables.scorers)
         self.absent = [
             f"scorer {name}, which needs a workspace"
-            for name, k in tables.scorers.items()
-            if k not in DERIVED
+            for name, settings in tables.scorers.items()
+            if not settings.row_local
         ]
 
     def there(self) -> bool:

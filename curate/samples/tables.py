@@ -20,14 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.config.scorers.base import ScorerSettings
 from curate.config.tables import TableSettings
+from curate.dataset.external import open_parquet
 from curate.dataset.family import TABLES, Family
-from curate.dataset.listing import is_path, listed, open_fs
+from curate.dataset.listing import listed
 from curate.dataset.uid import HALVES, from_halves, uid_of, usable_halves
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 from curate.samples.columns import Column, need
-from curate.samples.derived import DERIVED
+from curate.samples.derived import Derived, compute, derived_facts, derived_of
 from curate.samples.pool import Pool, Uids, cast_whole, nan_to_null
 from curate.samples.types import plain_type, scan_type
 
@@ -82,12 +84,12 @@ class TablesPool(Pool):
         settings: which columns are meant.
         parts: shard → where it is.
         digest: another one when a file, the settings or the scorers are others.
-        scorers: name → type, of those whose columns are computed when they are read.
+        derived: scorer → what computes its columns when they are read.
     """
 
     settings: TableSettings
     parts: Mapping[str, Part]
-    scorers: Mapping[str, str]
+    derived: Mapping[str, Derived]
     digest: str
 
     ordered: ClassVar[bool] = False
@@ -113,10 +115,10 @@ class TablesPool(Pool):
             stored = _uids(table, uid)
             found["uid"] = _usable(stored) if uids is Uids.TEXT else stored
         for scorer, asked in self._asked(wanted).items():
-            derived = DERIVED[self.scorers[scorer]]
-            given = pa.table({n: table[self.columns[n].stored] for n in derived.inputs})
-            computed = derived.compute(given, {self.columns[name].stored for name in asked})
-            found |= {name: computed[self.columns[name].stored] for name in asked}
+            derived = self.derived[scorer]
+            given = pa.table({n: table[self.columns[n].stored] for n in derived.columns})
+            computed = compute(scorer, derived, given, [self.columns[name].stored for name in asked])
+            found |= {name: nan_to_null(computed[self.columns[name].stored]) for name in asked}
         for name in wanted:
             if self.columns[name].family == TABLES:
                 found[name] = nan_to_null(self._cast(part, name, table[self.columns[name].stored]))
@@ -152,8 +154,7 @@ class TablesPool(Pool):
         column = self.columns[name]
         if column.family == TABLES:
             return (column.stored,)
-        derived = DERIVED[self.scorers[column.family.name]]
-        return tuple(self.columns[n].stored for n in derived.inputs)
+        return tuple(self.columns[n].stored for n in self.derived[column.family.name].columns)
 
     def _uid_columns(self) -> tuple[str, ...]:
         column = self.columns["uid"].stored
@@ -161,7 +162,7 @@ class TablesPool(Pool):
 
     def _stored(self, part: Part, names: set[str]) -> pa.Table:
         try:
-            with _opened(part.url, self.settings.storage_options, part.metadata) as file:
+            with open_parquet(part.url, self.settings.storage_options, part.metadata) as file:
                 missing = names.difference(file.schema_arrow.names)
                 if missing:
                     raise DataError(
@@ -183,15 +184,18 @@ class TablesPool(Pool):
 
 
 def open_tables(
-    workspace: Workspace, settings: TableSettings, files: Sequence[FileRef], scorers: Mapping[str, str]
+    workspace: Workspace,
+    settings: TableSettings,
+    files: Sequence[FileRef],
+    scorers: Mapping[str, ScorerSettings],
 ) -> TablesPool:
     """The pool of these files; reads their footers.
 
     Args:
         workspace: where scratch goes.
         files: at least one.
-        scorers: name → type of the config's scorers; those that compute what a row says of itself give
-            columns where their inputs are there.
+        scorers: name → settings of the config's scorers; those that are ``row_local`` give columns where
+            the files have what they read.
 
     Raises:
         UserError: a column that the settings name is not there, or nothing says what the uid is.
@@ -203,14 +207,16 @@ def open_tables(
         for ref, metadata in zip(files, footers, strict=True)
         for group in range(metadata.num_row_groups)
     }
-    columns = columns_of_tables(footers[0].schema.to_arrow_schema(), settings, files[0].path, scorers)
-    facts = [settings.facts(), sorted(scorers.items()), [(ref.path, ref.size, ref.digest) for ref in files]]
+    derived = derived_of(scorers)
+    columns = columns_of_tables(footers[0].schema.to_arrow_schema(), settings, files[0].path, derived)
+    kinds = {**{name: one.kind for name, one in scorers.items()}, **derived_facts(derived)}
+    facts = [settings.facts(), sorted(kinds.items()), [(ref.path, ref.size, ref.digest) for ref in files]]
     digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
-    return TablesPool(workspace, tuple(parts), columns, settings, parts, dict(scorers), digest)
+    return TablesPool(workspace, tuple(parts), columns, settings, parts, derived, digest)
 
 
 def columns_of_tables(
-    schema: pa.Schema, settings: TableSettings, url: str, scorers: Mapping[str, str]
+    schema: pa.Schema, settings: TableSettings, url: str, derived: Mapping[str, Derived]
 ) -> dict[str, Column]:
     """Name → column: those of the files under their public names, and those that are computed.
 
@@ -236,24 +242,16 @@ def columns_of_tables(
             f"`uid_column`, or both by `columns: {{text: …, url: …}}` (there: {', '.join(schema.names)})"
         )
     found["uid"] = Column(TABLES, uid, pa.string())
-    for scorer, kind in scorers.items():
-        derived = DERIVED.get(kind)
-        if derived is None or not set(derived.inputs) <= found.keys():
+    stored = {name for name, column in found.items() if column.stored}
+    for scorer, computed in derived.items():
+        if not stored.issuperset(computed.columns):
             continue
-        for name, value in derived.types.items():
-            column = f"{scorer}_{name}"
+        for field in computed.outputs:
+            column = f"{scorer}_{field.name}"
             if column in found:
                 raise UserError(f"column '{column}' is in {url} and in scorer '{scorer}'; rename the scorer")
-            found[column] = Column(Family.scores(scorer), name, value)
+            found[column] = Column(Family.scores(scorer), field.name, field.type)
     return found
-
-
-def _opened(url: str, options: Mapping[str, Any], metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    if is_path(url):
-        return pq.ParquetFile(url, metadata=metadata)
-    fs, path = open_fs(url, options)
-    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-    return pq.ParquetFile(path if local else fs.open(path, "rb"), metadata=metadata)
 
 
 _FOOTERS: dict[FileRef, pq.FileMetaData] = {}
@@ -272,7 +270,7 @@ def _footers(files: Sequence[FileRef], options: Mapping[str, Any]) -> list[pq.Fi
 def _footer(ref: FileRef, options: Mapping[str, Any]) -> pq.FileMetaData:
     try:
         if ref not in _FOOTERS:
-            with _opened(ref.path, options) as file:
+            with open_parquet(ref.path, options) as file:
                 _FOOTERS[ref] = file.metadata
         return _FOOTERS[ref]
     except (pa.ArrowException, OSError) as error:

@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from curate.clip.vectors import Stored, Vectors, fits, open_vectors, read_model
 from curate.config.models import ModelSettings
+from curate.config.scorers.base import Modality
 from curate.dataset import layout
 from curate.dataset.family import Family, base_files
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.errors import DataError, UserError
 from curate.samples.columns import columns_of, need, read_samples
-from curate.score.contract import Modality, PixelScorer, Scorer, Shard
+from curate.score.contract import PixelScorer, Scorer, Shard
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Needs:
     scorers: tuple[str, ...]
 
 
-def needs_of(
-    scorer: Scorer, place: str, models: Mapping[str, ModelSettings], scorers: tuple[str, ...]
+def find_needs(
+    scorer: Scorer[Any], place: str, models: Mapping[str, ModelSettings], scorers: tuple[str, ...]
 ) -> Needs:
     """What a scorer reads, by its columns' prefixes.
 
@@ -67,7 +68,9 @@ def needs_of(
     )
 
 
-def files_of(scorer: Scorer, needs: Needs, workspace: Workspace) -> Iterator[tuple[str, tuple[FileRef, ...]]]:
+def input_files(
+    scorer: Scorer[Any], needs: Needs, workspace: Workspace
+) -> Iterator[tuple[str, tuple[FileRef, ...]]]:
     """Shard and the files that the scorer reads of it, for the shards whose files are all committed."""
     store = RecordStore(workspace)
     stages = [*(f"embed/{a}" for a in needs.models), *(f"score/{s}" for s in needs.scorers)]
@@ -88,7 +91,7 @@ def files_of(scorer: Scorer, needs: Needs, workspace: Workspace) -> Iterator[tup
 def open_shard(
     workspace: Workspace,
     name: str,
-    scorer: Scorer,
+    scorer: Scorer[Any],
     needs: Needs,
     place: str,
     learned: Mapping[str, npt.NDArray[Any]],
@@ -114,7 +117,7 @@ def read_learned(workspace: Workspace, path: str) -> dict[str, npt.NDArray[Any]]
         raise DataError(f"{workspace.url}/{path}: cannot be read ({error}); score again") from None
 
 
-def _samples(workspace: Workspace, shard: str, scorer: Scorer, needs: Needs, place: str) -> pa.Table:
+def _samples(workspace: Workspace, shard: str, scorer: Scorer[Any], needs: Needs, place: str) -> pa.Table:
     """uid and columns; the rows of every embedding that is read are checked to be the same."""
     known = columns_of(workspace, shard, list(needs.models), needs.scorers)
     for column in scorer.columns:

@@ -8,11 +8,11 @@ from curate.clip.images import ImageError, decode
 from curate.dataset import layout
 from curate.dataset.tars import members
 from curate.dataset.workspace import Workspace
-from curate.score.contract import Judge
+from curate.score.contract import ImageScores
 
 
-def show_images(workspace: Workspace, shard: str, uids: Sequence[str], judges: Sequence[Judge]) -> None:
-    """Decode every sample's image once and give it to each judge.
+def show_images(workspace: Workspace, shard: str, uids: Sequence[str], scores: Sequence[ImageScores]) -> None:
+    """Decode every sample's image once and show it to each scorer.
 
     What does not decode, is not there, or comes a second time is not shown.
     """
@@ -26,5 +26,5 @@ def show_images(workspace: Workspace, shard: str, uids: Sequence[str], judges: S
                 image = decode(data)
             except ImageError:
                 continue
-            for judge in judges:
-                judge.add(row, image)
+            for one in scores:
+                one.add(row, image)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from curate.config.base import Settings
-from curate.config.scorers import ZeroShotScorer
+from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.errors import UserError
+
+ListT = TypeVar("ListT", bound=Settings)
 
 
 class Prompts(Settings):
@@ -34,7 +36,7 @@ class Prompts(Settings):
         return self
 
 
-def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
+def load_prompts(scorer: str, settings: ZeroShotScorer) -> Prompts:
     """The prompts that a scorer's settings name or hold.
 
     Raises:
@@ -42,9 +44,9 @@ def prompts_of(scorer: str, settings: ZeroShotScorer) -> Prompts:
     """
     place = f"score.scorers.{scorer}"
     if settings.prompts is None:
-        return _checked({"positive": settings.positive, "negative": settings.negative}, place)
-    data, source = list_of(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
-    return _checked(data, source)
+        return check_list(Prompts, {"positive": settings.positive, "negative": settings.negative}, place)
+    data, source = load_list(settings.prompts, f"{place}.prompts", "prompts", "positive` and `negative")
+    return check_list(Prompts, data, source)
 
 
 def shipped(folder: str = "prompts") -> dict[str, str]:
@@ -53,7 +55,7 @@ def shipped(folder: str = "prompts") -> dict[str, str]:
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in sorted(files, key=lambda f: f.name)}
 
 
-def list_of(name: str, place: str, folder: str, keys: str) -> tuple[dict[str, Any], str]:
+def load_list(name: str, place: str, folder: str, keys: str) -> tuple[dict[str, Any], str]:
     """The mapping in a shipped list or in a user's file, and what to call it in errors.
 
     Raises:
@@ -88,13 +90,24 @@ def _text(name: str, place: str, folder: str) -> tuple[str, str]:
     raise UserError(f"{place}: no prompt list or file '{name}'; {hint}")
 
 
-def _checked(data: object, source: str) -> Prompts:
+def check_list(model: type[ListT], data: object, source: str) -> ListT:
+    """A list from plain data.
+
+    Args:
+        model: of the list.
+        data: what a file or the settings say.
+        source: what to call it in errors.
+
+    Raises:
+        UserError: it is no such list.
+    """
     try:
-        return Prompts.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{source}: unknown key '{key}'; keys: positive, negative, description") from None
+            keys = ", ".join(sorted(model.model_fields, key="description".__eq__))
+            raise UserError(f"{source}: unknown key '{key}'; keys: {keys}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: {key + ': ' if key else ''}{message[0].lower() + message[1:]}") from None

@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.config.kinds import PLUGIN
 from curate.config.models import EmbedSettings, ScoreSettings
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.engine.stage import Outcome, Stage, Unit, in_one_pass
 from curate.errors import UserError
-from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard
-from curate.score.inputs import files_of, needs_of, open_shard, read_learned
+from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard, make_scorer
+from curate.score.inputs import find_needs, input_files, open_shard, read_learned
 from curate.score.pixels import show_images
-from curate.score.scorers import scorer_of
 
 
 def score_stages(settings: ScoreSettings, embed: EmbedSettings) -> list[Stage]:
@@ -67,11 +67,14 @@ class _ScorerStage(Stage):
     ) -> None:
         self.scorer_name = name
         self.place = f"score.scorers.{name}"
-        self.scorer: Scorer = scorer_of(name, settings)
+        self.scorer: Scorer[Any] = make_scorer(name, settings)
         self.others = others
-        self.needs = needs_of(self.scorer, self.place, embed.models, others)
+        self.needs = find_needs(self.scorer, self.place, embed.models, others)
         self.name = f"{self.kind}/{name}"
-        self.settings = {"type": settings.type, **self.scorer.facts}
+        self.code_version = self.scorer.code_version  # type: ignore[misc] # of one scorer, not of the class
+        self.settings = {"type": settings.kind, **self.scorer.facts}
+        if settings.plugin_digest:
+            self.settings[PLUGIN] = settings.plugin_digest
         if self.needs.models:
             self.settings["embedding"] = {a: m.facts() for a, m in self.needs.models.items()}
         self.gpu = self.scorer.gpu  # type: ignore[misc] # of one scorer, not of the class
@@ -95,7 +98,7 @@ class LearnStage(_ScorerStage):
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """The only unit, as soon as there is a shard to learn from."""
-        shards = dict(files_of(self.scorer, self.needs, workspace))
+        shards = dict(input_files(self.scorer, self.needs, workspace))
         if shards:
             yield Unit("all", tuple(ref for refs in shards.values() for ref in refs), {"shards": [*shards]})
 
@@ -118,7 +121,7 @@ class ScoreStage(_ScorerStage):
             learned = tuple(RecordStore(workspace).outputs(f"learn/{self.scorer_name}").values())
             if not learned:
                 return
-        for shard, refs in files_of(self.scorer, self.needs, workspace):
+        for shard, refs in input_files(self.scorer, self.needs, workspace):
             yield Unit(shard, refs + learned)
 
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
@@ -135,20 +138,28 @@ class ScoreStage(_ScorerStage):
         name = parts[0][1].name
         with contextlib.ExitStack() as stack:
             shards = [stack.enter_context(s.open(workspace, name, s._learned(workspace))) for s in stages]
-            judges = [cast(PixelScorer, s.scorer).judge(h) for s, h in zip(stages, shards, strict=True)]
-            show_images(workspace, name, shards[0].samples["uid"].to_pylist(), judges)
+            scores = [cast(PixelScorer[Any], s.scorer).start(h) for s, h in zip(stages, shards, strict=True)]
+            show_images(workspace, name, shards[0].samples["uid"].to_pylist(), scores)
             return [
-                stage._write(workspace, shard, judge.columns())
-                for stage, shard, judge in zip(stages, shards, judges, strict=True)
+                stage._write(workspace, shard, one.columns())
+                for stage, shard, one in zip(stages, shards, scores, strict=True)
             ]
 
     def _learned(self, workspace: Workspace) -> Mapping[str, npt.NDArray[Any]]:
         return read_learned(workspace, layout.learned(self.scorer_name)) if self.scorer.learns else {}
 
     def _write(self, workspace: Workspace, shard: Shard, columns: Columns) -> Outcome:
-        """Commit the columns under the scorer's prefix."""
+        """Commit the columns under the scorer's prefix; UserError when they are not those it declares."""
+        declared = self.scorer.outputs
+        made = pa.schema([(name, column.type) for name, column in columns.items()])
+        if declared is not None and made != declared:
+            raise UserError(f"{self.place}: makes {_listed(made)}, but declares {_listed(declared)}")
         named = {f"{self.scorer_name}_{name}": column for name, column in columns.items()}
         table = pa.table({"uid": shard.samples["uid"], **named})
         ref = workspace.write_table(Family.scores(self.scorer_name).path(shard.name), table)
         missing = {name: table[name].null_count for name in table.column_names if table[name].null_count}
         return Outcome((ref,), table.num_rows, table.num_rows, {}, {"null": missing} if missing else {})
+
+
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -21,7 +21,7 @@ def stages(config: PipelineConfig) -> Iterator[Stage]:
             and isinstance(stage.scorer, PixelScorer)
         ):
             raise ConfigError(
-                f"{stage.place}: type '{config.score.scorers[stage.scorer_name].type}' looks at images, and "
+                f"{stage.place}: type '{config.score.scorers[stage.scorer_name].kind}' looks at images, and "
                 "with `download: null` there are none; remove the scorer, or give a download section"
             )
         yield stage

@@ -22,12 +22,15 @@ import pyarrow.parquet as pq
 import torch
 
 from curate.clip.images import decode
-from curate.config.scorers import ImageClassifierScorer, ImageStatsScorer, PerceptualScorer, WordsScorer
+from curate.config.scorers.image_classifier import ImageClassifierScorer
+from curate.config.scorers.image_stats import ImageStatsScorer
+from curate.config.scorers.perceptual import PerceptualScorer
+from curate.config.scorers.words import WordsScorer
 from curate.score.contract import PixelScorer, Shard
-from curate.score.image_classifier import ImageClassifier, _watermark_model
-from curate.score.image_stats import ImageStats
-from curate.score.perceptual import Perceptual
-from curate.score.words import Words
+from curate.score.kinds.image_classifier import ImageClassifier, _watermark_model
+from curate.score.kinds.image_stats import ImageStats
+from curate.score.kinds.perceptual import Perceptual
+from curate.score.kinds.words import Words
 
 
 def seconds(work: Callable[[], object], times: int = 5) -> float:
@@ -67,7 +70,7 @@ def images(folder: Path) -> None:
         for name, scorer in scorers.items():
 
             def work(scorer: PixelScorer = scorer) -> None:
-                judge = scorer.judge(table)
+                judge = scorer.start(table)
                 for row, image in enumerate(decoded):
                     judge.add(row, image)
                 judge.columns()

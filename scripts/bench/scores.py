@@ -258,7 +258,7 @@ def negclip_oracle(
     stored: Mapping[str, npt.NDArray[Any]],
     dim: int,
 ) -> tuple[str, Doubles]:
-    """The formula of curate/score/vectors/negclip.py, a row and a batch at a time."""
+    """The formula of curate/score/kinds/negclip.py, a row and a batch at a time."""
     size = int(learned["member"].sum(axis=0)[0])
     known = {tuple(uid): i for i, uid in enumerate(learned["uid"].tolist())}
     out = np.zeros(len(picked))
@@ -369,8 +369,8 @@ def ranks(rows: int = 65_536, dim: int = 768, scored: int = 2_000) -> None:
     """What smaller batches do to the ranks of negCLIPLoss, against one of the paper's size."""
     import torch
 
-    from curate.score.vectors.compute import one_thread
-    from curate.score.vectors.negclip import Pool, batches, negclip
+    from curate.score.devices import one_thread
+    from curate.score.kinds.negclip import Pool, batches, negclip
 
     image, text = clip_like(np.random.default_rng(0), rows, dim)
     none = np.full(scored, -1)

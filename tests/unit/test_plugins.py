@@ -33,7 +33,8 @@ from curate.testing.rules import run_filter
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / "tests" / "contract" / "installed"
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
-(NEAR_BEST, _) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+(SECTION,) = (text for text in re.split(r"^## ", PAGE, flags=re.M) if text.startswith("A rule"))
+(NEAR_BEST, _) = re.findall(r"```python\n(.*?)```", SECTION, re.S)
 LONGER = '''
 from pydantic import Field
 from curate.config.rules.base import RuleSettings
@@ -404,7 +405,7 @@ class TestPackages:
 
 
 def test_the_pages_config_loads(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    (text,) = re.findall(r"```yaml\n(.*?)```", SECTION, re.S)
     (tmp_path / "my.yaml").write_text(text)
     (tmp_path / "my_rules.py").write_text(NEAR_BEST)
     rule = load_config(str(tmp_path / "my.yaml")).filter.experiments["bright"].rules["good"]
@@ -412,7 +413,7 @@ def test_the_pages_config_loads(tmp_path: Path) -> None:
 
 
 def test_the_pages_suite_passes(tmp_path: Path) -> None:
-    _, suite = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    _, suite = re.findall(r"```python\n(.*?)```", SECTION, re.S)
     (tmp_path / "my_rules.py").write_text(NEAR_BEST)
     (tmp_path / "test_my_rules.py").write_text(suite)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_rules.py"]

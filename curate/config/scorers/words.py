@@ -1,4 +1,4 @@
-"""Settings of the scorer of word lists."""
+"""Settings of the scorer ``words``: word lists."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from curate.config.base import knob
-from curate.config.scorers.base import AnyScorer
+from curate.config.scorers.base import ScorerSettings
 
 
-class WordsScorer(AnyScorer):
+class WordsScorer(ScorerSettings):
     """Listed words and phrases in the alt text: `_count`, `_distinct`, `_first`.
 
     Case, width and white space do not matter, and a match has to begin and end where words do, except
     in scripts that are written without spaces.
     """
+
+    implementation = "curate.score.kinds.words:Words"
 
     type: Literal["words"]
     lists: str | dict[str, str] = Field(

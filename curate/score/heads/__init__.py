@@ -2,7 +2,7 @@
 
 from curate.score.heads.head import Head
 from curate.score.heads.load import load_head
-from curate.score.heads.own import of_sequential, save_head
+from curate.score.heads.sidecar import head_from_sequential, save_head
 from curate.score.heads.spaces import Space
 
-__all__ = ["Head", "Space", "load_head", "of_sequential", "save_head"]
+__all__ = ["Head", "Space", "head_from_sequential", "load_head", "save_head"]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from curate.score.contract import blocks, taken
+from curate.score.contract import blocks, copy_rows
 from curate.score.heads.layers import Doubles, Layer, Linear, Lookup, Scale, out_dim, simplified
 from curate.score.heads.spaces import Space
 
@@ -64,7 +64,7 @@ class Head:
         """
         out = np.full((len(vectors), len(self.outputs)), np.nan, np.float32)
         for part in blocks(len(vectors), TILE):
-            block = taken(vectors, part)
+            block = copy_rows(vectors, part)
             # By way of float32: numpy turns float16 into float64 one number at a time.
             out[part] = self._tile(block.astype(np.float32) if block.dtype == np.float16 else block)
         return out

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.heads.arrays import read_npy, read_pickled_array
+from curate.score.heads.formats.arrays import read_npy, read_pickled_array
+from curate.score.heads.formats.keras import read_keras_zip
+from curate.score.heads.formats.tensors import read_safetensors, read_torch
 from curate.score.heads.head import Head
-from curate.score.heads.keras import read_keras_zip
-from curate.score.heads.known import of_keras, of_prompts, of_state
 from curate.score.heads.layers import doubles
-from curate.score.heads.own import of_sidecar, sidecar_of
-from curate.score.heads.tensors import read_safetensors, read_torch
+from curate.score.heads.published import head_from_keras, head_from_prompts, head_from_state
+from curate.score.heads.sidecar import head_from_sidecar, sidecar_path
 
 _LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 
@@ -27,7 +27,7 @@ def load_head(url: str, kind: str | None = None, place: str = "file") -> Head:
 
     Args:
         url: a local path or an fsspec URL of one of the formats in docs/heads.md.
-        kind: what it is, only when the file leaves it open; see ``known.KNOWN``.
+        kind: what it is, only when the file leaves it open; see ``published.PUBLISHED``.
         place: the config key that names it, for messages.
 
     Raises:
@@ -38,7 +38,7 @@ def load_head(url: str, kind: str | None = None, place: str = "file") -> Head:
 
 def digests(url: str, place: str) -> tuple[str, ...]:
     """Of the file, and of the JSON file beside a safetensors file."""
-    files = (url, sidecar_of(url)) if url.endswith(".safetensors") else (url,)
+    files = (url, sidecar_path(url)) if url.endswith(".safetensors") else (url,)
     return tuple(external.digest(file, place) for file in files)
 
 
@@ -48,20 +48,20 @@ def read_head(url: str, expected: tuple[str, ...], kind: str | None, place: str)
     data = external.read(url, place, expected[0])
     try:
         if len(expected) == 2:
-            sidecar = external.read(sidecar_of(url), place, expected[1])
+            sidecar = external.read(sidecar_path(url), place, expected[1])
             tensors = read_safetensors(data)
             try:
-                return of_sidecar(sidecar, tensors)
+                return head_from_sidecar(sidecar, tensors)
             except ValueError as error:
-                raise UserError(f"{place}: {sidecar_of(url)}: {error}") from None
-        return of_bytes(data, url.partition("?")[0].rpartition("/")[2], kind)
+                raise UserError(f"{place}: {sidecar_path(url)}: {error}") from None
+        return head_from_bytes(data, url.partition("?")[0].rpartition("/")[2], kind)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{place}: {url}: {error}") from None
 
 
-def of_bytes(data: bytes, name: str, kind: str | None = None) -> Head:
+def head_from_bytes(data: bytes, name: str, kind: str | None = None) -> Head:
     """A published head from the bytes of its one file.
 
     Raises:
@@ -96,14 +96,14 @@ def _names(data: bytes) -> list[str]:
 
 
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes, str, str | None], Head]], ...] = (
-    (_is_torch, lambda data, name, kind: of_state(read_torch(data), name, kind)),
-    (_is_zip, lambda data, name, kind: of_keras(read_keras_zip(data), kind)),
+    (_is_torch, lambda data, name, kind: head_from_state(read_torch(data), name, kind)),
+    (_is_zip, lambda data, name, kind: head_from_keras(read_keras_zip(data), kind)),
     (
         lambda data: data.startswith(b"\x93NUMPY"),
-        lambda data, name, kind: of_prompts(doubles(read_npy(data)), name, kind),
+        lambda data, name, kind: head_from_prompts(doubles(read_npy(data)), name, kind),
     ),
     (
         lambda data: data.startswith(b"\x80"),
-        lambda data, name, kind: of_prompts(doubles(read_pickled_array(data)), name, kind),
+        lambda data, name, kind: head_from_prompts(doubles(read_pickled_array(data)), name, kind),
     ),
 )

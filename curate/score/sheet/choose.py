@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from curate.score.sheet.sample import Drawn, Indices
+from curate.score.sheet.sample import Indices, SampledRows
 
 
 def starting_point(seed: str) -> np.uint64:
@@ -20,11 +20,11 @@ def starting_point(seed: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest(), "big"))
 
 
-def pick(drawn: Drawn, rows: Indices, count: int, seed: str) -> Indices:
+def pick(sampled: SampledRows, rows: Indices, count: int, seed: str) -> Indices:
     """At most ``count`` of some rows.
 
     Args:
-        drawn: the rows of the pool.
+        sampled: the rows of the pool.
         rows: indices into them to choose from.
         count: how many.
         seed: decides where in the uid space to begin.
@@ -32,7 +32,7 @@ def pick(drawn: Drawn, rows: Indices, count: int, seed: str) -> Indices:
     Returns:
         Indices, in the order in which the uids follow the starting point.
     """
-    distance: npt.NDArray[np.uint64] = drawn.lead[rows] - starting_point(seed)
+    distance: npt.NDArray[np.uint64] = sampled.lead[rows] - starting_point(seed)
     if len(rows) > count > 0:
         near = np.argpartition(distance, count - 1)[:count]
         rows, distance = rows[near], distance[near]

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.score.sheet.sample import ENDLESS, Floats
+from curate.pages.words import ENDLESS
+from curate.score.sheet.sample import Floats
 
 QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
 GRID = 1_000

@@ -27,7 +27,7 @@ VALUES = 16
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Gallery:
     """Some samples side by side: those of a band of values, or of one category.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sheet:
     Attributes:
         scorer: its name; ``facts`` its type and what else tells one from another.
         shards: that were read; ``expected`` shards there are.
-        shelves: column → its samples.
+        galleries: column → its samples.
     """
 
     scorer: str
@@ -63,20 +63,20 @@ class Sheet:
     shards: int
     expected: int
     scanned: Scanned
-    shelves: Mapping[str, Sequence[Shelf]]
+    galleries: Mapping[str, Sequence[Gallery]]
     cards: Mapping[Place, Card]
     blur: bool
     low_is_good: bool
 
 
-def shelves(scanned: Scanned, column: Column, count: int) -> list[Shelf]:
+def galleries(scanned: Scanned, column: Column, count: int) -> list[Gallery]:
     """Which samples of a column are shown, ``count`` for each band of quantiles or each value."""
-    drawn = scanned.drawn
-    values = drawn.values[column.name]
+    sampled = scanned.sampled
+    values = sampled.values[column.name]
     if column.kind == "category":
         top = scanned.tallies[column.name].top(VALUES)
         return [
-            Shelf(rows, pick(drawn, np.flatnonzero(values == code), count, column.name), value=value)
+            Gallery(rows, pick(sampled, np.flatnonzero(values == code), count, column.name), value=value)
             for value, code, rows in top
         ]
     ordered = _ordered(scanned, column)
@@ -85,10 +85,10 @@ def shelves(scanned: Scanned, column: Column, count: int) -> list[Shelf]:
     weight = _weight(scanned, column)
     found = []
     for band in bands(values, quantiles(ordered)):
-        chosen = pick(drawn, band.rows, count, column.name)
+        chosen = pick(sampled, band.rows, count, column.name)
         chosen = chosen[np.lexsort((chosen, values[chosen]))]
         rows = round(len(band.rows) * weight)
-        found.append(Shelf(rows, chosen, band.start, band.end, band.low, band.high))
+        found.append(Gallery(rows, chosen, band.start, band.end, band.low, band.high))
     return found
 
 
@@ -100,13 +100,13 @@ def render(sheet: Sheet) -> str:
 
 def view(sheet: Sheet) -> dict[str, Any]:
     """All values that the template reads."""
-    drawn = sheet.scanned.drawn
+    sampled = sheet.scanned.sampled
     shown = [c for c in sheet.columns if c.kind != "other"]
     return {
         "scorer": sheet.scorer,
         "facts": sheet.facts,
-        "rows": drawn.rows,
-        "sampled": None if drawn.exact else len(drawn),
+        "rows": sampled.rows,
+        "sampled": None if sampled.exact else len(sampled),
         "shards": sheet.shards,
         "expected": sheet.expected,
         "blur": sheet.blur,
@@ -126,11 +126,11 @@ def _column(sheet: Sheet, column: Column) -> dict[str, Any]:
         "key": key(column.name),
         "kind": column.kind,
         "type": str(column.type),
-        "rows": scanned.drawn.rows,
-        "known": scanned.drawn.rows - without,
+        "rows": scanned.sampled.rows,
+        "known": scanned.sampled.rows - without,
         "without": without,
         "missing": missing,
-        "shelves": [_shelf(sheet, column, shelf) for shelf in sheet.shelves[column.name]],
+        "galleries": [_gallery(sheet, column, gallery) for gallery in sheet.galleries[column.name]],
     }
     if column.kind == "category":
         return facts | _categories(sheet, column)
@@ -147,7 +147,7 @@ def _numbers(sheet: Sheet, column: Column) -> dict[str, Any]:
     at_least = not sheet.low_is_good
     begin = cuts[QUANTILES.index(0.10 if at_least else 0.90)]
     first = int(np.abs(np.array([float(t) for t in steps.thresholds]) - begin).argmin())
-    known = scanned.drawn.rows - scanned.without(column.name)
+    known = scanned.sampled.rows - scanned.without(column.name)
     kept = known - int(steps.below[first]) if at_least else int(steps.up_to[first])
     return {
         "empty": False,
@@ -171,14 +171,16 @@ def _numbers(sheet: Sheet, column: Column) -> dict[str, Any]:
         "ticks": [(axis.at(v), number(v)) for v in axis.ticks()],
         "marks": draw.marks(axis, QUANTILES, cuts),
         "outside": histogram.outside,
-        "low": float(ordered[0]),
-        "high": float(ordered[-1]),
-        "mean": float(ordered.mean()),
-        "quantiles": _table(ordered, cuts, weight, steps),
+        "low": column.shown(float(ordered[0])),
+        "high": column.shown(float(ordered[-1])),
+        "mean": column.shown(float(ordered.mean())),
+        "quantiles": _table(column, ordered, cuts, weight, steps),
     }
 
 
-def _table(ordered: Any, cuts: list[float], weight: float, steps: Grid) -> list[dict[str, Any]]:
+def _table(
+    column: Column, ordered: Any, cuts: list[float], weight: float, steps: Grid
+) -> list[dict[str, Any]]:
     rows = []
     thresholds = np.array([float(t) for t in steps.thresholds])
     for share, value in zip(QUANTILES, cuts, strict=True):
@@ -187,7 +189,7 @@ def _table(ordered: Any, cuts: list[float], weight: float, steps: Grid) -> list[
         rows.append(
             {
                 "share": share,
-                "value": value,
+                "value": column.shown(value),
                 "text": steps.thresholds[int(np.abs(thresholds - value).argmin())],
                 "above": round(above * weight),
                 "up_to": round(below * weight),
@@ -199,7 +201,7 @@ def _table(ordered: Any, cuts: list[float], weight: float, steps: Grid) -> list[
 def _categories(sheet: Sheet, column: Column) -> dict[str, Any]:
     tally = sheet.scanned.tallies[column.name]
     top = tally.top(VALUES)
-    known = sheet.scanned.drawn.rows - sheet.scanned.without(column.name)
+    known = sheet.scanned.sampled.rows - sheet.scanned.without(column.name)
     boolean = str(column.type) == "bool"
     values = [
         {
@@ -222,27 +224,27 @@ def _categories(sheet: Sheet, column: Column) -> dict[str, Any]:
     }
 
 
-def _shelf(sheet: Sheet, column: Column, shelf: Shelf) -> dict[str, Any]:
-    drawn = sheet.scanned.drawn
-    values = drawn.values[column.name]
+def _gallery(sheet: Sheet, column: Column, gallery: Gallery) -> dict[str, Any]:
+    sampled = sheet.scanned.sampled
+    values = sampled.values[column.name]
     made = []
-    for i in shelf.shown.tolist():
-        card = sheet.cards[int(drawn.shard[i]), int(drawn.row[i])]
+    for i in gallery.shown.tolist():
+        card = sheet.cards[int(sampled.shard[i]), int(sampled.row[i])]
         value = float(values[i])
         made.append(
             {
                 "card": card,
-                "value": shelf.value if shelf.value is not None else repr(value),
-                "text": shelf.value if shelf.value is not None else number(value),
+                "value": gallery.value if gallery.value is not None else repr(value),
+                "text": gallery.value if gallery.value is not None else number(column.shown(value)),
             }
         )
     return {
-        "rows": shelf.rows,
-        "start": shelf.start,
-        "end": shelf.end,
-        "low": shelf.low,
-        "high": shelf.high,
-        "value": shelf.value,
+        "rows": gallery.rows,
+        "start": gallery.start,
+        "end": gallery.end,
+        "low": None if gallery.low is None else column.shown(gallery.low),
+        "high": None if gallery.high is None else column.shown(gallery.high),
+        "value": gallery.value,
         "cards": made,
     }
 
@@ -281,16 +283,16 @@ def percent(share: float) -> str:
 
 
 def _ordered(scanned: Scanned, column: Column) -> Any:
-    values = scanned.drawn.values[column.name]
+    values = scanned.sampled.values[column.name]
     return np.sort(values[~np.isnan(values)])
 
 
 def _weight(scanned: Scanned, column: Column) -> float:
     """Rows of the pool that a drawn row with a value stands for."""
-    if scanned.drawn.exact:
+    if scanned.sampled.exact:
         return 1.0
-    drawn = int((~np.isnan(scanned.drawn.values[column.name])).sum())
-    return (scanned.drawn.rows - scanned.without(column.name)) / max(1, drawn)
+    sampled = int((~np.isnan(scanned.sampled.values[column.name])).sum())
+    return (scanned.sampled.rows - scanned.without(column.name)) / max(1, sampled)
 
 
 def _scaled(steps: Grid, weight: float) -> Grid:

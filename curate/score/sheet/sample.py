@@ -9,13 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.dataset.uid import halves
+from curate.dataset.uid import halves, mix64
 
 LIMIT = 1_000_000
 """Rows that are held; a pool with no more of them is measured exactly."""
-
-ENDLESS = 1e300
-"""Stands for infinity: numbers that can be written down and subtracted."""
 
 SLACK = 1.25
 """How far the held rows may outgrow the limit before they are cut back to it."""
@@ -25,7 +22,7 @@ Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledRows:
     """m rows of the pool, in order of shards and of rows within them.
 
     Attributes:
@@ -51,7 +48,7 @@ class Drawn:
         return len(self) == self.rows
 
 
-class Sample:
+class RowSampler:
     """Collects at most ``limit`` rows, the same ones however they are cut into shards.
 
     Memory: 1.25 * limit * (24 + 8 * columns) bytes, twice that while it is cut back, and one shard; with
@@ -76,7 +73,7 @@ class Sample:
         """
         both = halves(uids)
         self.rows += len(both)
-        draw = mixed(both["f0"], both["f1"])
+        draw = hash_uids(both["f0"], both["f1"])
         taken = np.flatnonzero(draw <= self._cutoff)
         part: dict[str, npt.NDArray[np.generic]] = {
             "draw": draw[taken],
@@ -89,13 +86,13 @@ class Sample:
         if self._held > SLACK * self.limit:
             self._cut()
 
-    def drawn(self) -> Drawn:
+    def sampled_rows(self) -> SampledRows:
         """What was collected."""
         self._cut()
         if not self._parts:
             self.add(0, pa.array([], pa.string()), {name: np.empty(0) for name in self.columns})
         (held,) = self._parts
-        return Drawn(
+        return SampledRows(
             shard=held["shard"].astype(np.int32),
             row=held["row"].astype(np.int32),
             lead=held["lead"].astype(np.uint64),
@@ -114,12 +111,9 @@ class Sample:
         self._parts, self._held = [held], len(held["draw"])
 
 
-def mixed(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def hash_uids(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """A draw for every uid from its two halves, uint64 (n,): SplitMix64's finaliser.
 
     Not the uid itself: its leading bits decide the shard.
     """
-    x = low + high * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)), np.uint64)
+    return mix64(low + high * np.uint64(0x9E3779B97F4A7C15))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,20 +14,26 @@ import pyarrow.compute as pc
 from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace
 from curate.errors import DataError
+from curate.pages.words import ENDLESS
 from curate.samples.columns import columns_of, read_samples
-from curate.score.sheet.sample import ENDLESS, LIMIT, Drawn, Floats, Sample
+from curate.score.sheet.sample import LIMIT, Floats, RowSampler, SampledRows
 from curate.score.sheet.tally import Tally
 
 Kind = Literal["number", "category", "other"]
-UNSAID = "no reason stored"
+NO_REASON = "no reason stored"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a scorer: its name, its type, and how it is shown."""
+    """A column of a scorer: its name, its type, and how it is shown.
+
+    Attributes:
+        cosine: its values are cosines.
+    """
 
     name: str
     type: pa.DataType
+    cosine: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -38,18 +44,22 @@ class Column:
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
         return "category" if texts else "other"
 
+    def shown(self, value: float) -> float:
+        """A value as it is shown: not beyond what a cosine can be, where rounding has put it."""
+        return min(1.0, max(-1.0, value)) if self.cosine else value
+
 
 @dataclass(frozen=True)
 class Scanned:
     """What the pass found.
 
     Attributes:
-        drawn: rows that stand for the pool; categories as the numbers of their values.
+        sampled: rows that stand for the pool; categories as the numbers of their values.
         missing: column → reason → rows without a value; exact, of the whole pool.
         tallies: category column → its values; exact, of the whole pool.
     """
 
-    drawn: Drawn
+    sampled: SampledRows
     missing: Mapping[str, Counter[str]]
     tallies: Mapping[str, Tally]
 
@@ -58,11 +68,11 @@ class Scanned:
         return sum(self.missing[column].values())
 
 
-def columns(workspace: Workspace, scorer: str, shard: str) -> list[Column]:
-    """A scorer's columns, in the order in which they are stored."""
+def columns(workspace: Workspace, scorer: str, shard: str, cosines: Collection[str] = ()) -> list[Column]:
+    """A scorer's columns, in the order in which they are stored; ``cosines`` are the names of some."""
     with workspace.parquet(Family.scores(scorer).path(shard)) as file:
         schema = file.schema_arrow
-    return [Column(field.name, field.type) for field in schema if field.name != "uid"]
+    return [Column(f.name, f.type, f.name in cosines) for f in schema if f.name != "uid"]
 
 
 def scan(
@@ -88,7 +98,7 @@ def scan(
     Raises:
         DataError: a shard lacks a column or holds another type.
     """
-    sample = Sample([c.name for c in shown], limit)
+    sample = RowSampler([c.name for c in shown], limit)
     tallies = {c.name: Tally() for c in shown if c.kind == "category"}
     missing: dict[str, Counter[str]] = {c.name: Counter() for c in shown}
     for number, shard in enumerate(shards):
@@ -108,7 +118,7 @@ def scan(
                 for entry in pc.value_counts(reasons.filter(pa.array(rows))).to_pylist():
                     missing[name][entry["values"]] += entry["counts"]
         sample.add(number, table["uid"], values)
-    return Scanned(sample.drawn(), missing, tallies)
+    return Scanned(sample.sampled_rows(), missing, tallies)
 
 
 def doubles(values: pa.ChunkedArray) -> Floats:
@@ -131,7 +141,7 @@ def _reasons(
         texts = read_samples(workspace, shard, ["text"], have)["text"]
         known.append(pc.if_else(pc.is_null(texts), "no_text", pa.scalar(None, pa.string())))
     aligned = [pc.cast(reasons, pa.string()) for reasons in known if len(reasons) == table.num_rows]
-    unsaid = pa.chunked_array([pa.array([UNSAID] * table.num_rows, pa.string())])
+    unsaid = pa.chunked_array([pa.array([NO_REASON] * table.num_rows, pa.string())])
     return pc.coalesce(*aligned, unsaid)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curate.config.models import ScoreSettings
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.account import step_of
 from curate.dataset.family import Family, base_family, base_files
@@ -14,8 +14,9 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
+from curate.score.contract import is_cosine
 from curate.score.sheet.cards import cards
-from curate.score.sheet.render import Sheet, render, shelves
+from curate.score.sheet.render import Sheet, galleries, render
 from curate.score.sheet.sample import LIMIT
 from curate.score.sheet.scan import columns, scan
 from curate.score.stage import ScoreStage
@@ -43,6 +44,8 @@ class SheetStage(Stage):
         named = {key: getattr(settings, key, None) for key in ("type", "model", "prompts")}
         self.facts = {key: value for key, value in named.items() if isinstance(value, str)}
         self.words = " ".join((self.scorer, *self.facts.values())).lower()
+        declared = score.scorer.outputs or ()
+        self.cosines = [f"{self.scorer}_{field.name}" for field in declared if is_cosine(field)]
         self.per_band = per_band
         self.blur = any(word in self.words for word in SENSITIVE) if blur is None else blur
         self.settings: dict[str, Any] = {
@@ -73,16 +76,16 @@ class SheetStage(Stage):
     def run(self, workspace: Workspace, unit: Unit) -> Outcome:
         """Read the columns once, then the pictures of the samples that are shown."""
         shards = self._shards(workspace)
-        found = columns(workspace, self.scorer, shards[0])
+        found = columns(workspace, self.scorer, shards[0], self.cosines)
         shown = [column for column in found if column.kind != "other"]
         scanned = scan(workspace, self.scorer, shards, shown, self.models, self.reads_text, LIMIT)
-        chosen = {column.name: shelves(scanned, column, self.per_band) for column in shown}
-        drawn = scanned.drawn
+        chosen = {column.name: galleries(scanned, column, self.per_band) for column in shown}
+        sampled = scanned.sampled
         places = {
-            (int(drawn.shard[i]), int(drawn.row[i]))
+            (int(sampled.shard[i]), int(sampled.row[i]))
             for column in chosen.values()
-            for shelf in column
-            for i in shelf.shown
+            for gallery in column
+            for i in gallery.shown
         }
         page = render(
             Sheet(
@@ -92,14 +95,14 @@ class SheetStage(Stage):
                 shards=len(shards),
                 expected=max(len(shards), len(base_files(workspace))),
                 scanned=scanned,
-                shelves=chosen,
+                galleries=chosen,
                 cards=cards(workspace, self.scorer, shards, places),
                 blur=self.blur,
                 low_is_good=any(word in self.words for word in LOW_IS_GOOD),
             )
         )
         ref = workspace.write_bytes(layout.sheet(self.scorer), page.encode("utf-8", "replace"))
-        return Outcome((ref,), drawn.rows, drawn.rows)
+        return Outcome((ref,), sampled.rows, sampled.rows)
 
     def _shards(self, workspace: Workspace) -> list[str]:
         """Names of the shards that are scored, in order."""

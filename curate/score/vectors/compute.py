@@ -8,7 +8,6 @@ exact: both are multiples of 2**-24, so 53 bits hold every partial sum.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,8 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from curate.errors import UserError
-from curate.score.contract import blocks, taken
+from curate.score.contract import blocks, copy_rows
 
 ROWS = 8192
 """Rows of a shard that are compared at once."""
@@ -26,32 +24,6 @@ COLS = 4096
 """Vectors that they are compared with at once: a tile has ROWS * COLS * 4 bytes = 128 MiB."""
 SLACK = 1e-4
 """More than what float32 may be wrong by in the inner product of two unit vectors."""
-
-
-def device_of(wanted: str, place: str) -> torch.device:
-    """The device that a scorer's settings ask for.
-
-    Raises:
-        UserError: CUDA is asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{place}.device: `cuda`, but torch finds no CUDA here; use `auto` or `cpu`")
-    return torch.device("cuda" if wanted == "cuda" or _auto_cuda(wanted) else "cpu")
-
-
-def _auto_cuda(wanted: str) -> bool:
-    return wanted == "auto" and torch.cuda.is_available()
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch's CPU arithmetic on one thread, for the time of the context."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def row_blocks(
@@ -64,15 +36,15 @@ def row_blocks(
         rows have one.
     """
     for part in blocks(len(vectors), size):
-        rows, known = tensor_of(vectors, part, device)
+        rows, known = to_tensor(vectors, part, device)
         yield part, rows, known
 
 
-def tensor_of(
+def to_tensor(
     vectors: npt.NDArray[np.floating], part: slice, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One block: float32 (b, dim), zero where there is no embedding, and bool (b,)."""
-    block = torch.from_numpy(taken(vectors, part)).to(device).to(torch.float32)
+    block = torch.from_numpy(copy_rows(vectors, part)).to(device).to(torch.float32)
     known = torch.isfinite(block).all(dim=1)
     if not bool(known.all()):
         block[~known] = 0

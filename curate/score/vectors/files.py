@@ -7,7 +7,6 @@ held in memory while a shard is scored.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import zipfile
@@ -17,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
 from curate.clip.vectors import STORED
 from curate.config.base import fingerprint
+from curate.config.scorers.base import Modality
 from curate.dataset import external
 from curate.errors import UserError
-from curate.score.contract import Modality, blocks, taken
+from curate.score.contract import blocks, copy_rows
 from curate.score.vectors.compute import COLS, Chunk
 
 Arrays = Sequence[npt.NDArray[np.floating]]
@@ -93,7 +91,7 @@ class VectorSet:
         yield [self._array(file, dim) for file in self.files]
 
     def _array(self, file: VectorFile, dim: int) -> npt.NDArray[np.floating]:
-        array = _loaded(file, self.key, self.place)
+        array = _load_array(file, self.key, self.place)
         if array.ndim != 2 or array.dtype.kind != "f":
             raise UserError(
                 f"{self.place}: {file.url}: expected vectors (rows, dimensions) of floats, "
@@ -120,24 +118,24 @@ def find_vectors(url: str, key: str | None, place: str, modality: Modality = "im
     Raises:
         UserError: nothing there.
     """
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError, TypeError) as error:
-        raise UserError(f"{place}: cannot open '{url}': {error}") from None
-    if not fs.isdir(path):
-        return VectorSet(place, (_file(fs, path, path, place),), key, None)
-    folder = path.rstrip("/")
-    inner = f"{folder}/{'img_emb' if modality == 'image' else 'text_emb'}"
-    root, folder = (folder, inner) if fs.isdir(inner) else (folder.rpartition("/")[0], folder)
-    of_model = folder.rpartition("/")[2] in ("img_emb", "text_emb")
-    found = [p for p in fs.ls(folder, detail=False) if p.endswith((".npy", ".npz"))]
-    if not found:
+    folder = external.absolute(url, place).rstrip("/")
+    inside = external.list_folder(folder, place)
+    if inside is None:
+        return VectorSet(place, (_vector_file(folder, place),), key, None)
+    inner = "img_emb" if modality == "image" else "text_emb"
+    vectors, beside = external.list_folder(f"{folder}/{inner}", place), inside
+    if vectors is None:
+        parent, _, name = folder.rpartition("/")
+        beside = (external.list_folder(parent, place) or {}) if name in ("img_emb", "text_emb") else {}
+        vectors = inside
+    files = [file for name, file in vectors.items() if name.endswith((".npy", ".npz"))]
+    if not files:
         raise UserError(f"{place}: {url}: no .npy or .npz file in that folder")
-    files = tuple(_file(fs, p, folder, place) for p in sorted(found))
-    return VectorSet(place, files, key, _weights(fs, f"{root}/model.json", place) if of_model else None)
+    weights = _read_weights(beside["model.json"], place) if "model.json" in beside else None
+    return VectorSet(place, tuple(_vector_file(file, place) for file in files), key, weights)
 
 
-def normal_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> Iterator[Chunk]:
+def unit_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> Iterator[Chunk]:
     """All vectors of a set in blocks, brought to unit length.
 
     Rows that are not finite or are zero (embeddings that are missing) are not usable.
@@ -145,7 +143,7 @@ def normal_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> It
     first = 0
     for array in arrays:
         for part in blocks(len(array), COLS):
-            block = torch.from_numpy(taken(array, part)).to(device).double()
+            block = torch.from_numpy(copy_rows(array, part)).to(device).double()
             length = torch.linalg.vector_norm(block, dim=1, keepdim=True)
             usable = torch.isfinite(length[:, 0]) & (length[:, 0] > 0)
             block[~usable] = 0
@@ -156,37 +154,29 @@ def normal_chunks(arrays: Arrays, device: torch.device, unit: bool = True) -> It
         first += len(array)
 
 
-def _file(fs: Any, path: str, root: str, place: str) -> VectorFile:
-    url = str(fs.unstrip_protocol(path)) if not isinstance(fs, LocalFileSystem) else str(path)
-    name = path.removeprefix(root).strip("/") or path.rpartition("/")[2]
-    return VectorFile(url, name, external.digest(url, place))
+def _vector_file(url: str, place: str) -> VectorFile:
+    return VectorFile(url, url.rpartition("/")[2], external.digest(url, place))
 
 
-def _weights(fs: Any, path: str, place: str) -> str | None:
-    if not fs.isfile(path):
-        return None
+def _read_weights(url: str, place: str) -> str:
+    """Digest of the weights that a ``model.json`` names."""
     try:
-        return str(json.loads(fs.cat_file(path))["weights"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place}: {path}: not the facts of a model (no `weights`)") from None
+        return str(json.loads(external.read(url, place))["weights"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{place}: {url}: not the facts of a model (no `weights`)") from None
 
 
-@functools.cache
-def _digest_of(url: str, place: str, size: int, changed: int) -> str:
-    """Once per process and file, however many files a folder has."""
-    return external.digest(url, place)
-
-
-def _loaded(file: VectorFile, key: str | None, place: str) -> npt.NDArray[Any]:
-    path = Path(file.url)
-    source: Path | io.BytesIO = path
-    if path.is_file():
-        stat = path.stat()
-        if _digest_of(file.url, place, stat.st_size, stat.st_mtime_ns) != file.digest:
-            raise UserError(f"{place}: {file.url} has changed, or is another file on this worker; run again")
+def _load_array(file: VectorFile, key: str | None, place: str) -> npt.NDArray[Any]:
+    path = external.local_path(file.url)
+    if path is None:
+        source: Path | io.BytesIO = io.BytesIO(external.read(file.url, place, file.digest))
     else:
-        source = io.BytesIO(external.read(file.url, place, file.digest))
-    mapped = "r" if source is path and path.suffix == ".npy" and path.stat().st_size > 256 else None
+        external.check_digest(file.url, place, file.digest)
+        source = path
+    # numpy cannot map an array without elements, whose file is nothing but its header.
+    mapped = "r" if path and path.suffix == ".npy" and path.stat().st_size > 256 else None
     try:
         loaded = np.load(source, mmap_mode=mapped, allow_pickle=False)  # type: ignore[arg-type]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

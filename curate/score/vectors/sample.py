@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.clip.vectors import Stored
-from curate.dataset.uid import halves
-from curate.score.contract import Modality, OpenShard, blocks, known_rows, taken
+from curate.config.scorers.base import Modality
+from curate.dataset.uid import halves, mix64
+from curate.score.contract import OpenShard, blocks, copy_rows, finite_rows
 
 Words = npt.NDArray[np.uint64]
 BLOCK = 8192
@@ -42,18 +43,18 @@ def draw(
 
     Memory: (2 * size + 8192) vectors of each kind, whatever the size of the pool and of a shard.
     """
-    kept: _Kept | None = None
+    kept: _SmallestHashes | None = None
     for name in shards:
         with open_shard(name) as shard:
             stored = [shard.vectors[kind] for kind in kinds]
-            kept = kept or _Kept(size, [vectors.shape[1] for vectors in stored])
+            kept = kept or _SmallestHashes(size, [vectors.shape[1] for vectors in stored])
             for part in blocks(len(shard), BLOCK):
-                uids = words_of(shard.samples["uid"].slice(part.start, part.stop - part.start))
-                kept.offer(uids, hash_words(uids, seed), part.start, stored)
+                uids = uid_words(shard.samples["uid"].slice(part.start, part.stop - part.start))
+                kept.add(uids, hash_words(uids, seed), part.start, stored)
     return kept.sample() if kept else Sample(np.empty((0, 2), np.uint64), tuple(_empty() for _ in kinds))
 
 
-def words_of(uids: pa.Array | pa.ChunkedArray) -> Words:
+def uid_words(uids: pa.Array | pa.ChunkedArray) -> Words:
     """Hex uids as their two 64-bit halves, (n, 2)."""
     pairs = halves(uids)
     return np.stack([pairs["f0"], pairs["f1"]], axis=1)
@@ -77,17 +78,14 @@ def find(wanted: Words, among: Words) -> npt.NDArray[np.int64]:
 
 
 def _mixed(values: Words) -> Words:
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return mix64(values + np.uint64(0x9E3779B97F4A7C15))
 
 
 def _empty() -> Stored:
     return np.empty((0, 0), np.float16)
 
 
-class _Kept:
+class _SmallestHashes:
     """The rows with the smallest hashes so far, in arrays of a fixed size."""
 
     def __init__(self, size: int, dims: Sequence[int]) -> None:
@@ -98,19 +96,19 @@ class _Kept:
         self.hashes = np.empty(size + BLOCK, np.uint64)
         self.vectors = [np.empty((size + BLOCK, dim), np.float16) for dim in dims]
 
-    def offer(self, uids: Words, hashes: Words, first: int, stored: Sequence[Stored]) -> None:
+    def add(self, uids: Words, hashes: Words, first: int, stored: Sequence[Stored]) -> None:
         """Rows ``first``… of a shard, at most BLOCK of them."""
-        near = np.arange(len(uids)) if self.limit is None else np.flatnonzero(hashes <= self.limit)
-        read = [taken(vectors, first + near) for vectors in stored]
-        known = np.logical_and.reduce([known_rows(vectors) for vectors in read])
-        near = near[known]
-        here = slice(self.rows, self.rows + len(near))
-        self.uids[here], self.hashes[here] = uids[near], hashes[near]
+        rows = np.arange(len(uids)) if self.limit is None else np.flatnonzero(hashes <= self.limit)
+        read = [copy_rows(vectors, first + rows) for vectors in stored]
+        known = np.logical_and.reduce([finite_rows(vectors) for vectors in read])
+        rows = rows[known]
+        here = slice(self.rows, self.rows + len(rows))
+        self.uids[here], self.hashes[here] = uids[rows], hashes[rows]
         for mine, vectors in zip(self.vectors, read, strict=True):
             mine[here] = vectors[known]
         self.rows = here.stop
         if self.rows > self.size:
-            self._forget_largest()
+            self._drop_largest()
 
     def sample(self) -> Sample:
         order = self._order()
@@ -120,7 +118,7 @@ class _Kept:
         uids = self.uids[: self.rows]
         return np.lexsort((uids[:, 1], uids[:, 0], self.hashes[: self.rows]))
 
-    def _forget_largest(self) -> None:
+    def _drop_largest(self) -> None:
         """Keep ``size`` rows: what stays of the tail moves to the places that became free."""
         stays = np.zeros(self.rows, bool)
         order = self._order()[: self.size]

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.config.loading import load_config, preset_text, presets
 from curate.config.models import PipelineConfig
-from curate.config.scorers import ClusterScorer, PerceptualScorer, TableScorer
+from curate.config.scorers.cluster import ClusterScorer
+from curate.config.scorers.perceptual import PerceptualScorer
+from curate.config.scorers.table import TableScorer
 from curate.dataset.family import CANDIDATES, IMAGES
 from curate.dataset.selections import Selection
 from curate.dataset.uid import SUBSET_DTYPE

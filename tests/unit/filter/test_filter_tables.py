@@ -20,6 +20,7 @@ from curate.cli import app
 from curate.config.filters import Experiment
 from curate.config.loading import check
 from curate.config.models import PipelineConfig
+from curate.config.scorers.cluster import ClusterScorer
 from curate.config.tables import TableSettings
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
@@ -283,7 +284,7 @@ def test_a_file_that_changes_is_other_work(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     tables = publish(tmp_path / "published", some_rows(20, 1), 2)
-    tables = Tables(tables.settings, {"topic": "cluster"})
+    tables = Tables(tables.settings, {"topic": ClusterScorer(type="cluster", model="m", clusters=2)})
     workspace = Workspace(str(tmp_path / "work"))
     wrong = {"rules": {"a": "topic_target"}}
     with pytest.raises(

@@ -12,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.config.scorers.image import ImageScorer
+from curate.config.scorers.text import TextScorer
+from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.config.tables import TableSettings
 from curate.dataset.uid import halves, usable_halves
 from curate.dataset.workspace import Workspace
@@ -21,7 +24,11 @@ from curate.samples.pool import Uids
 from curate.samples.sorting import sorted_copy
 from curate.samples.tables import NO_UID, TablesPool, open_tables, table_files
 
-SCORERS = {"text": "text", "image": "image", "nsfw": "zero_shot"}
+SCORERS = {
+    "text": TextScorer(type="text"),
+    "image": ImageScorer(type="image"),
+    "nsfw": ZeroShotScorer(type="zero_shot", model="m", prompts="watermark"),
+}
 
 
 def uid(number: int) -> str:

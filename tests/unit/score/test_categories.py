@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from curate.clip.model import load
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers import CategoriesScorer
+from curate.config.scorers.categories import CategoriesScorer
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
@@ -19,7 +19,7 @@ from curate.dataset.workspace import Workspace
 from curate.embed.stage import EmbedStage
 from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
-from curate.score.categories import categorize, category_prompts, centres_of
+from curate.score.kinds.categories import categorize, category_centres, category_prompts
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, save_clip, settings_of
@@ -54,7 +54,7 @@ def test_categories_are_their_definition(seed: int, n: int, sizes: list[int], sc
         vectors[1] = np.nan
     prompts = unit(rng, sum(sizes))
     groups = np.split(prompts, np.cumsum(sizes)[:-1])
-    found = categorize(vectors, centres_of(prompts, sizes), scale)
+    found = categorize(vectors, category_centres(prompts, sizes), scale)
     for i, vector in enumerate(vectors):
         if not np.isfinite(vector).all():
             assert found.best[i] == -1
@@ -170,5 +170,5 @@ def test_the_demo_clip_tells_demo_subjects_apart(tmp_path: Path) -> None:
     subjects = {"star": ("a red star", "two blue stars"), "fish": ("a red fish", "two blue fish")}
     prompts = clip.encode_texts([p for group in subjects.values() for p in group])
     questions = clip.encode_texts(["a yellow star", "a yellow fish"])
-    found = categorize(questions, centres_of(prompts, [2, 2]), clip.logit_scale)
+    found = categorize(questions, category_centres(prompts, [2, 2]), clip.logit_scale)
     assert [list(subjects)[i] for i in found.best] == ["star", "fish"]

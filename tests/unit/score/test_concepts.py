@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import ConfigError, UserError
-from curate.score.contract import Shard
-from curate.score.scorers import scorer_of
-from curate.score.vectors.concepts import Concepts
+from curate.score.contract import Shard, make_scorer
+from curate.score.kinds.concepts import Concepts
 from tests.unit.score.vector_shards import WEIGHTS, Pool, settings, unit
 
 NAMES = ["red panda", "tree frog", "violin"]
@@ -19,7 +18,7 @@ TABLE = unit(np.random.default_rng(4), 3).astype(np.float32)
 
 
 def scorer(**facts: Any) -> Concepts:
-    made = scorer_of("c", settings(c={"type": "concepts", "model": "m", **facts})["c"])
+    made = make_scorer("c", settings(c={"type": "concepts", "model": "m", **facts})["c"])
     assert isinstance(made, Concepts)
     return made
 

@@ -16,10 +16,10 @@ from curate.dataset.family import Family
 from curate.dataset.selections import Selection
 from curate.dataset.workspace import Workspace
 from curate.filter.stage import FilterStage
-from curate.score.image_stats import MEASURES
+from curate.score.kinds.image_stats import MEASURES
+from curate.score.kinds.text_classifier import DETOXIFY
 from curate.score.prompts import shipped
 from curate.score.stage import score_stages
-from curate.score.text_classifier import DETOXIFY
 from tests.unit.embed.clip_shards import run_stage
 from tests.unit.score.odd_images import laion_state, lost, shard_of_odd_images
 

@@ -18,9 +18,9 @@ from safetensors.numpy import save
 from torch import nn
 
 from curate.errors import UserError
-from curate.score.heads import Space, load_head, of_sequential, save_head
+from curate.score.heads import Space, head_from_sequential, load_head, save_head
 from curate.score.heads.layers import Lookup, keys_of
-from curate.score.heads.load import of_bytes
+from curate.score.heads.load import head_from_bytes
 from curate.score.heads.spaces import LAION_H14, OPENAI_B16, OPENAI_B32, OPENAI_L14
 from tests.unit.score.golden_heads import make_goldens
 from tests.unit.score.golden_heads.writers import (
@@ -186,7 +186,7 @@ def test_real_zip_survives_our_own_format(fixtures_dir: Path, tmp_path: Path) ->
 def test_torch_files_are_told_by_their_tensors(
     module: nn.Module, state: Any, kind: str, space: Space, legacy: bool
 ) -> None:
-    head = of_bytes(torch_bytes(state, legacy), "renamed.pth")
+    head = head_from_bytes(torch_bytes(state, legacy), "renamed.pth")
     assert (head.kind, head.space, head.input) == (kind, space, "unit")
     vectors = unit(60, head.dim, 2)
     np.testing.assert_allclose(head(vectors), by_torch(module, vectors), rtol=1e-5, atol=1e-5)
@@ -194,19 +194,19 @@ def test_torch_files_are_told_by_their_tensors(
 
 def test_what_shapes_leave_open_is_asked_for() -> None:
     data = torch_bytes(linear(512).state_dict())
-    assert of_bytes(data, "sa_0_4_vit_b_16_linear.pth").space == OPENAI_B16
-    assert of_bytes(data, "mine.pth", "aesthetic_v1_b32").space == OPENAI_B32
+    assert head_from_bytes(data, "sa_0_4_vit_b_16_linear.pth").space == OPENAI_B16
+    assert head_from_bytes(data, "mine.pth", "aesthetic_v1_b32").space == OPENAI_B32
     with pytest.raises(ValueError, match="kind: aesthetic_v1_b32` or `aesthetic_v1_b16"):
-        of_bytes(data, "mine.pth")
+        head_from_bytes(data, "mine.pth")
     with pytest.raises(ValueError, match="not those of `kind: nsfw_h14`"):
-        of_bytes(data, "mine.pth", "nsfw_h14")
+        head_from_bytes(data, "mine.pth", "nsfw_h14")
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sets(st.integers(0, 11), max_size=4), st.booleans())
 def test_keras_zip_is_its_definition(seed: int, categories: set[int], rooted: bool) -> None:
     made = keras_head([12, 6, 5, 1], sorted(categories), seed)
-    head = of_bytes(made.zip("a/b/" if rooted else ""), "x.zip")
+    head = head_from_bytes(made.zip("a/b/" if rooted else ""), "x.zip")
     vectors = np.random.default_rng(seed).uniform(-0.11, 0.11, (40, 12)).astype(np.float16)
     vectors[0] = 0.01
     vectors[1] = -0.0
@@ -221,10 +221,10 @@ def test_keras_zip_is_its_definition(seed: int, categories: set[int], rooted: bo
 
 
 def test_keras_heads_of_laions_widths_are_laions() -> None:
-    assert of_bytes(keras_head([512, 32, 32, 1], [92]).zip(), "x.zip").space == OPENAI_B32
-    assert of_bytes(keras_head([768, 64, 512, 256, 1], [180, 644]).zip(), "x.zip").space == OPENAI_L14
+    assert head_from_bytes(keras_head([512, 32, 32, 1], [92]).zip(), "x.zip").space == OPENAI_B32
+    assert head_from_bytes(keras_head([768, 64, 512, 256, 1], [180, 644]).zip(), "x.zip").space == OPENAI_L14
     with pytest.raises(ValueError, match="kind: nsfw_b32"):
-        of_bytes(keras_head([12, 4, 1], []).zip(), "x.zip", "nsfw_b32")
+        head_from_bytes(keras_head([12, 4, 1], []).zip(), "x.zip", "nsfw_b32")
 
 
 def test_keras_layers_beyond_the_published_ones() -> None:
@@ -250,7 +250,7 @@ def test_keras_layers_beyond_the_published_ones() -> None:
     made = keras_head([4, 3, 1], []).zip(
         keras_metadata_pb=metadata(layers), variables_index=index, variables_data=data
     )
-    head = of_bytes(made, "x.zip")
+    head = head_from_bytes(made, "x.zip")
     assert head.outputs == ("0", "1")
     x = unit(8, 4, 0).astype(np.float64)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -279,7 +279,7 @@ def test_two_prompt_vectors_in_either_form(dtype: type) -> None:
         *(pickle.dumps(prompts.astype(dtype), protocol=p) for p in (2, 3, 4)),
         *(pickle.dumps(np.asfortranarray(prompts.astype(dtype)), protocol=p) for p in (3, 4)),
     ):
-        head = of_bytes(data, "prompts.p")
+        head = head_from_bytes(data, "prompts.p")
         assert head.space == OPENAI_L14
         np.testing.assert_allclose(head(unit(30, 768, 8))[:, 0], expected[:, 1] - expected[:, 0], atol=1e-3)
 
@@ -287,15 +287,17 @@ def test_two_prompt_vectors_in_either_form(dtype: type) -> None:
 def test_one_or_many_prompt_vectors() -> None:
     one, many = npy(unit(1, 24, 0)[0]), npy(unit(3, 24, 1))
     vectors = unit(5, 24, 2)
-    assert of_bytes(one, "x.npy").space is None
+    assert head_from_bytes(one, "x.npy").space is None
     np.testing.assert_allclose(
-        of_bytes(many, "x.npy")(vectors), vectors.astype(float) @ unit(3, 24, 1).astype(float).T, atol=2e-3
+        head_from_bytes(many, "x.npy")(vectors),
+        vectors.astype(float) @ unit(3, 24, 1).astype(float).T,
+        atol=2e-3,
     )
-    assert of_bytes(one, "x.npy").outputs == ("score",)
-    assert of_bytes(many, "x.npy").outputs == ("0", "1", "2")
+    assert head_from_bytes(one, "x.npy").outputs == ("score",)
+    assert head_from_bytes(many, "x.npy").outputs == ("0", "1", "2")
     with pytest.raises(ValueError, match="prompts_b32` or `prompts_b16"):
-        of_bytes(npy(unit(2, 512, 0)), "prompts.npy")
-    assert of_bytes(npy(unit(2, 512, 0)), "prompts.npy", "prompts_b16").space == OPENAI_B16
+        head_from_bytes(npy(unit(2, 512, 0)), "prompts.npy")
+    assert head_from_bytes(npy(unit(2, 512, 0)), "prompts.npy", "prompts_b16").space == OPENAI_B16
 
 
 # --- our own format -------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ def test_own_format_keeps_the_bytes_and_the_scores(tmp_path: Path) -> None:
         nn.Linear(8, 2),
         nn.Softmax(1),
     ).eval()
-    head = of_sequential(module, Space("demo", None), ("keep", "drop"))
+    head = head_from_sequential(module, Space("demo", None), ("keep", "drop"))
     files = save_head(head, tmp_path / "mine.safetensors", "what it is for")
     before = [path.read_bytes() for path in files]
     save_head(load_head(str(files[0])), tmp_path / "mine.safetensors", "what it is for")
@@ -322,9 +324,9 @@ def test_own_format_keeps_the_bytes_and_the_scores(tmp_path: Path) -> None:
     assert again.space == Space("demo", None)
     np.testing.assert_allclose(again(vectors), by_torch(module, vectors), rtol=1e-5)
     with pytest.raises(ValueError, match="LayerNorm"):
-        of_sequential(nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 1)), None)
+        head_from_sequential(nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 1)), None)
     with pytest.raises(ValueError, match="LeakyReLU"):
-        of_sequential(nn.Sequential(nn.Linear(16, 1), nn.LeakyReLU(0.3)), None)
+        head_from_sequential(nn.Sequential(nn.Linear(16, 1), nn.LeakyReLU(0.3)), None)
     with pytest.raises(ValueError, match=r"\.safetensors"):
         save_head(head, tmp_path / "mine.pt")
 
@@ -480,7 +482,7 @@ def test_no_damage_of_a_keras_zips_parts_is_a_traceback(data: st.DataObject) -> 
     cut = data.draw(st.integers(0, len(content)))
     key = name.rpartition("/")[2].partition("-")[0].replace(".", "_")
     try:
-        head = of_bytes(KERAS.zip(**{key: bytes(content[:cut])}), "x.zip")
+        head = head_from_bytes(KERAS.zip(**{key: bytes(content[:cut])}), "x.zip")
     except ValueError:
         return
     assert head(unit(3, head.dim, 0)).shape[0] == 3
@@ -494,7 +496,7 @@ def test_no_damage_of_a_pickle_is_a_traceback(protocol: int, seed: int) -> None:
     for at in rng.integers(0, len(content), 3):
         content[at] = rng.integers(0, 256)
     try:
-        head = of_bytes(b"\x80" + bytes(content[1:]), "x.p")
+        head = head_from_bytes(b"\x80" + bytes(content[1:]), "x.p")
     except ValueError:
         return
     assert head.space is None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from curate.score.heads import Head, Space, of_sequential
+from curate.score.heads import Head, Space, head_from_sequential
 from curate.score.heads.head import TILE, run
 from curate.score.heads.layers import (
     ACTIVATIONS,
@@ -92,7 +92,7 @@ def test_activations_are_those_of_torch(name: str, module: nn.Module) -> None:
 
 def test_scores_are_those_of_torch_and_rows_do_not_see_each_other() -> None:
     module = h14_module()
-    head = of_sequential(module, LAION_H14)
+    head = head_from_sequential(module, LAION_H14)
     vectors = unit(2 * TILE + 7, 1024, 3)
     vectors[5], vectors[TILE] = np.nan, 0
     found = head(vectors)

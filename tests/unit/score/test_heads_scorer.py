@@ -14,7 +14,8 @@ from torch import nn
 from curate.clip.vectors import Stored
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers.heads import HeadKind, HeadScorer, PromptThresholdsScorer
+from curate.config.scorers.head import HeadKind, HeadScorer
+from curate.config.scorers.prompt_thresholds import PromptThresholdsScorer
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
@@ -23,10 +24,10 @@ from curate.embed.stage import EmbedStage
 from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
 from curate.score.contract import Shard
-from curate.score.heads import Space, of_sequential, save_head
-from curate.score.heads.known import KNOWN
-from curate.score.heads.scorer import HeadOnVectors, check_fits
-from curate.score.heads.thresholds import PromptThresholds, Thresholds, judge_prompts, parse_thresholds
+from curate.score.heads import Space, head_from_sequential, save_head
+from curate.score.heads.published import PUBLISHED
+from curate.score.kinds.head import ClassifierHead, check_fits
+from curate.score.kinds.prompt_thresholds import PromptThresholds, Thresholds, judge_prompts, parse_thresholds
 from curate.score.stage import ScoreStage
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, settings_of
 from tests.unit.score.golden_heads.writers import h14_module, torch_bytes, unit
@@ -49,7 +50,7 @@ def h14(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_scores_are_columns_with_nulls(h14: str) -> None:
-    scorer = HeadOnVectors("nsfw", HeadScorer(type="head", file=h14, model="m"))
+    scorer = ClassifierHead("nsfw", HeadScorer(type="head", file=h14, model="m"))
     scorer = pickle.loads(pickle.dumps(scorer))
     vectors = unit(30, 1024, 0)
     vectors[7] = np.nan
@@ -84,7 +85,7 @@ def test_embeddings_of_another_model_are_refused(
     h14: str, facts: dict, any_model: bool, says: str | None
 ) -> None:
     settings = HeadScorer(type="head", file=h14, model="m", any_model=any_model)
-    scorer = HeadOnVectors("nsfw", settings)
+    scorer = ClassifierHead("nsfw", settings)
     shard = shard_of(unit(2, facts["dim"], 0), facts)
     if says is None:
         assert scorer.score(shard)["score"].null_count == 0
@@ -98,7 +99,7 @@ def test_embeddings_of_another_model_are_refused(
 
 
 def test_a_head_of_unknown_origin_has_to_be_trusted(tmp_path: Path) -> None:
-    head = of_sequential(nn.Sequential(nn.Linear(8, 1)), None)
+    head = head_from_sequential(nn.Sequential(nn.Linear(8, 1)), None)
     settings = HeadScorer(type="head", file="h.safetensors", model="m")
     facts = {"model": "demo", "dim": 8}
     with pytest.raises(UserError, match=r"does not say which CLIP.*any_model: true"):
@@ -108,7 +109,7 @@ def test_a_head_of_unknown_origin_has_to_be_trusted(tmp_path: Path) -> None:
 
 def test_kinds_of_the_settings_are_those_that_are_known() -> None:
     kinds = set(HeadKind.__args__)
-    assert kinds == {*KNOWN, "prompts_b32", "prompts_b16", "prompts_l14"}
+    assert kinds == {*PUBLISHED, "prompts_b32", "prompts_b16", "prompts_l14"}
     with pytest.raises(ConfigError, match="kind"):
         check(
             {
@@ -133,7 +134,7 @@ def test_a_run_scores_stored_vectors_and_a_new_file_redoes_them(
     embed = EmbedSettings(models={"m": model})
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(32, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(1))
-    head = of_sequential(module, Space(model.model, None), ("good", "bad"))
+    head = head_from_sequential(module, Space(model.model, None), ("good", "bad"))
     path = save_head(head, tmp_path / "mine.safetensors")[0]
     settings = HeadScorer(type="head", file=str(path), model="m")
     run_stage(space, ScoreStage("h", settings, embed))
@@ -149,7 +150,7 @@ def test_a_run_scores_stored_vectors_and_a_new_file_redoes_them(
 
     copy = save_head(head, tmp_path / "copy.safetensors")[0]
     assert jobs(settings.model_copy(update={"any_model": True, "file": str(copy)})) == 0
-    save_head(of_sequential(module, Space(model.model, None), ("good", "worse")), path)
+    save_head(head_from_sequential(module, Space(model.model, None), ("good", "worse")), path)
     assert jobs(settings) == 3
 
 

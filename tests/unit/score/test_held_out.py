@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from curate.errors import UserError
+from curate.score.kinds.held_out import nearest
 from curate.score.vectors.files import find_vectors
-from curate.score.vectors.held_out import nearest
 from tests.unit.score.vector_shards import DIM, Pool, unit
 
 

@@ -17,15 +17,15 @@ from torchvision import transforms
 
 from curate.clip.images import decode
 from curate.config.models import EmbedSettings
-from curate.config.scorers import ImageClassifierScorer
+from curate.config.scorers.image_classifier import ImageClassifierScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.plan import make_plan
 from curate.errors import DataError, UserError
-from curate.score.classifying import outputs_of, probabilities
+from curate.score.classifiers import choose_outputs, probabilities
 from curate.score.contract import Shard
-from curate.score.image_classifier import ImageClassifier, View, load, read_state
+from curate.score.kinds.image_classifier import ImageClassifier, View, load, read_state
 from curate.score.stage import ScoreStage
 from tests.unit.score.odd_images import drawn, laion_state, lost, odd_images, scored, shard_of_odd_images
 
@@ -96,7 +96,7 @@ def test_neighbours_and_order_do_not_matter(weights: Path) -> None:
     pictures = [drawn(80 + i, 90 - i, i, 3, 5) for i in range(11)]
 
     def run(order: list[int]) -> dict[int, float]:
-        judge = scorer.judge(Shard("00000", pa.table({"uid": ["x"] * 20}), {}, {}, None))  # type: ignore[arg-type]
+        judge = scorer.start(Shard("00000", pa.table({"uid": ["x"] * 20}), {}, {}, None))  # type: ignore[arg-type]
         for i in order:
             judge.add(i, pictures[i])
         column = judge.columns()["cat"].to_pylist()
@@ -113,7 +113,7 @@ def test_neighbours_and_order_do_not_matter(weights: Path) -> None:
 
 def test_no_images_at_all(weights: Path) -> None:
     shard = Shard("00000", pa.table({"uid": ["a", "b"]}), {}, {}, None)  # type: ignore[arg-type]
-    columns = ImageClassifier("c", tiny(weights)).judge(shard).columns()
+    columns = ImageClassifier("c", tiny(weights)).start(shard).columns()
     assert {name: column.to_pylist() for name, column in columns.items()} == {
         label: [None, None] for label in ("cat", "dog", "fish")
     }
@@ -138,7 +138,7 @@ def test_the_watermark_preset_is_the_published_pipeline(tmp_path: Path) -> None:
     )
     scorer = ImageClassifier("w", settings)
     pictures = [drawn(300, 200, 3, 5, 7), drawn(90, 400, 1, 2, 9), Image.new("RGB", (1, 1), (255, 0, 0))]
-    judge = scorer.judge(Shard("0", pa.table({"uid": ["a", "b", "c", "d"]}), {}, {}, None))  # type: ignore[arg-type]
+    judge = scorer.start(Shard("0", pa.table({"uid": ["a", "b", "c", "d"]}), {}, {}, None))  # type: ignore[arg-type]
     for row, picture in enumerate(pictures):
         judge.add(row + 1, picture)
     columns = judge.columns()
@@ -202,17 +202,17 @@ def test_activations_are_stable_and_never_nan() -> None:
 
 
 def test_labels_are_checked() -> None:
-    named = outputs_of(2, (), ("Not Safe!", "ok"), (), "softmax", "p")
+    named = choose_outputs(2, (), ("Not Safe!", "ok"), (), "softmax", "p")
     assert named.labels == {"not_safe": 0, "ok": 1}
     with pytest.raises(UserError, match="3 labels, but the model has 2"):
-        outputs_of(2, ("a", "b", "c"), (), (), "softmax", "p")
+        choose_outputs(2, ("a", "b", "c"), (), (), "softmax", "p")
     with pytest.raises(UserError, match="no label 'x'"):
-        outputs_of(2, ("a", "b"), (), ("x",), "softmax", "p")
+        choose_outputs(2, ("a", "b"), (), ("x",), "softmax", "p")
     with pytest.raises(UserError, match="1000 outputs"):
-        outputs_of(1000, (), (), (), "softmax", "p")
-    assert outputs_of(1000, (), (), ("class_207",), "softmax", "p").labels == {"class_207": 207}
+        choose_outputs(1000, (), (), (), "softmax", "p")
+    assert choose_outputs(1000, (), (), ("class_207",), "softmax", "p").labels == {"class_207": 207}
     with pytest.raises(UserError, match="one name"):
-        outputs_of(2, (), ("a b", "a-b"), (), "softmax", "p")
+        choose_outputs(2, (), ("a b", "a-b"), (), "softmax", "p")
 
 
 def test_weights_are_read_without_running_them(tmp_path: Path, weights: Path) -> None:

@@ -12,12 +12,13 @@ from PIL import Image, ImageFilter
 
 from curate.clip.images import decode
 from curate.config.models import EmbedSettings
-from curate.config.scorers import ImageStatsScorer, PerceptualScorer
+from curate.config.scorers.image_stats import ImageStatsScorer
+from curate.config.scorers.perceptual import PerceptualScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.plan import make_plan
-from curate.score.image_stats import MEASURES, colourfulness, laplacian_variance, measure, scaled
+from curate.score.kinds.image_stats import MEASURES, colourfulness, laplacian_variance, measure, scaled
 from curate.score.pixels import show_images
 from curate.score.stage import ScoreStage
 from tests.unit.score.odd_images import drawn, lost, odd_images, scored, shard_of_odd_images

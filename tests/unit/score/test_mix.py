@@ -20,7 +20,7 @@ from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
 from curate.samples.moments import Moments
 from curate.score.inputs import read_learned
-from curate.score.mix import numbers
+from curate.score.kinds.mix import numbers
 from curate.score.stage import ScoreStage, score_stages
 from tests.unit.embed.clip_shards import run_stage
 from tests.unit.score.vector_shards import DIM, EMBED, Pool, settings

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from curate.clip.vectors import map_npy
 from curate.dataset import layout
 from curate.errors import ConfigError, UserError
-from curate.score.contract import release
+from curate.score import devices
+from curate.score.contract import release_pages
 from curate.score.inputs import read_learned
+from curate.score.kinds.negclip import Pool as Reference
+from curate.score.kinds.negclip import batches, negclip
 from curate.score.stage import LearnStage
-from curate.score.vectors import compute
 from curate.score.vectors.compute import row_blocks
-from curate.score.vectors.negclip import Pool as Reference
-from curate.score.vectors.negclip import batches, negclip
-from curate.score.vectors.sample import draw, find, hash_words, words_of
+from curate.score.vectors.sample import draw, find, hash_words, uid_words
 from tests.unit.score.vector_shards import EMBED, Pool, settings, unit
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def test_it_is_the_formula(
     if n > 4:
         image[1], text[3] = np.nan, np.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("curate.score.vectors.negclip.COLS", cols)
+        patch.setattr("curate.score.kinds.negclip.COLS", cols)
         found = negclip(image, text, rows, pool, temperature, CPU)
     for i, expected in enumerate(plain(image, text, rows, pool, temperature)):
         got = (found.score[i], found.image_norm[i], found.text_norm[i])
@@ -189,7 +189,7 @@ def test_the_sample_is_the_smallest_hashes(
         pool.shards, lambda shard: stage.open(pool.workspace, shard, {}), stage.scorer.vectors, size, seed=5
     )
     complete = [i for i in range(60) if i not in (3, 7)]
-    words = words_of(pa.array(pool.uids))
+    words = uid_words(pa.array(pool.uids))
     hashes = hash_words(words, 5)
     expected = sorted(complete, key=lambda i: int(hashes[i]))[:size]
     assert np.array_equal(found.uids, words[expected])
@@ -218,9 +218,9 @@ def test_reading_goes_on_after_memory_was_given_back(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", vectors)
     mapped = map_npy(tmp_path / "v.npy", "v")
     parts = [block for _, block, _ in row_blocks(mapped, CPU, 7)]
-    release(mapped)
+    release_pages(mapped)
     assert np.array_equal(torch.cat(parts).numpy(), vectors.astype(np.float32))
-    release(vectors)
+    release_pages(vectors)
     assert np.array_equal(mapped, vectors)
 
 
@@ -248,6 +248,6 @@ def test_a_pass_over_a_shard_does_not_stay_in_memory(tmp_path: Path) -> None:
 
 def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert compute.device_of("auto", "p").type == "cpu"
+    assert devices.device_of("auto", "p").type == "cpu"
     with pytest.raises(UserError, match=r"score\.scorers\.n\.device"):
-        compute.device_of("cuda", "score.scorers.n")
+        devices.device_of("cuda", "score.scorers.n")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from curate.config.scorers import NormSimScorer
+from curate.config.scorers.normsim import NormSimScorer
 from curate.errors import ConfigError, UserError
-from curate.score.scorers import scorer_of
-from curate.score.vectors.files import find_vectors, normal_chunks
-from curate.score.vectors.normsim import normsim_2, normsim_inf, second_moments
+from curate.score.contract import make_scorer
+from curate.score.kinds.normsim import normsim_2, normsim_inf, second_moments
+from curate.score.vectors.files import find_vectors, unit_chunks
 from tests.unit.score.vector_shards import DIM, WEIGHTS, Pool, settings, unit
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_every_form_of_targets(tmp_path: Path) -> None:
     for path, key in paths:
         found = find_vectors(str(tmp_path / path), key, "p")
         with found.open(DIM) as arrays:
-            chunks = list(normal_chunks(arrays, CPU))
+            chunks = list(unit_chunks(arrays, CPU))
         assert [chunk.first for chunk in chunks] == ([0, 4] if path == "folder" else [0])
         joined = torch.cat([chunk.vectors for chunk in chunks]).numpy()
         assert joined == pytest.approx(vectors.astype(np.float32), abs=1e-3), path
@@ -166,9 +166,9 @@ def test_other_targets_under_the_same_name_are_other_settings(tmp_path: Path) ->
     path = tmp_path / "t.npy"
     facts = {"type": "normsim", "model": "m", "targets": str(path)}
     np.save(path, np.ones((3, DIM)))
-    before = scorer_of("a", settings(a=facts)["a"]).facts
+    before = make_scorer("a", settings(a=facts)["a"]).facts
     np.save(path, np.ones((4, DIM)))
-    after = scorer_of("a", settings(a=facts)["a"]).facts
+    after = make_scorer("a", settings(a=facts)["a"]).facts
     assert before != after
     assert str(path) not in json.dumps(after)
 

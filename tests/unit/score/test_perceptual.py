@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curate.clip.images import decode
-from curate.config.scorers import PerceptualScorer
+from curate.config.scorers.perceptual import PerceptualScorer
 from curate.dataset.family import Family
 from curate.dataset.workspace import Workspace
-from curate.score.perceptual import dhash, pdq, phash
+from curate.score.kinds.perceptual import dhash, pdq, phash
 from tests.unit.score.odd_images import drawn, lost, scored, shard_of_odd_images
 
 Hashes = tuple[str, str, str, int]

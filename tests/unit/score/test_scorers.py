@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from curate.clip.model import load
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers import ImageScorer, TextScorer, ZeroShotScorer
+from curate.config.scorers.image import ImageScorer
+from curate.config.scorers.text import TextScorer
+from curate.config.scorers.zero_shot import ZeroShotScorer
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
@@ -20,9 +22,9 @@ from curate.embed.stage import EmbedStage
 from curate.engine.plan import make_plan
 from curate.errors import ConfigError, UserError
 from curate.samples.geometry import image_facts
+from curate.score.kinds.zero_shot import TAGS, tag_images
 from curate.score.prompts import shipped
 from curate.score.stage import ScoreStage
-from curate.score.zero_shot import TAGS, tag_images
 from curate.text.facts import text_facts
 from tests.unit.embed.clip_shards import dataset, run_stage, samples, settings_of
 

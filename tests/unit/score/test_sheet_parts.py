@@ -16,7 +16,7 @@ from curate.score.sheet.choose import pick
 from curate.score.sheet.draw import Axis, axis_of, bars, heights, marks
 from curate.score.sheet.measure import QUANTILES, bands, bins, grid, literal, quantiles
 from curate.score.sheet.render import identifier, key, percent, rule
-from curate.score.sheet.sample import Sample
+from curate.score.sheet.sample import RowSampler
 from curate.score.sheet.scan import doubles
 from curate.score.sheet.tally import Tally
 
@@ -29,14 +29,14 @@ def uids(count: int) -> list[str]:
 
 def sampled(names: list[str], cuts: list[int], limit: int) -> tuple[list[str], np.ndarray, int]:
     """The uids that a sample takes of a pool cut into shards, and their values."""
-    sample = Sample(["v"], limit)
+    sample = RowSampler(["v"], limit)
     values = np.arange(len(names), dtype=np.float64)
     parts = list(zip([0, *cuts], [*cuts, len(names)], strict=True))
     for number_, (a, b) in enumerate(parts):
         sample.add(number_, pa.array(names[a:b], pa.string()), {"v": values[a:b]})
-    drawn = sample.drawn()
-    back = [names[parts[s][0] + r] for s, r in zip(drawn.shard.tolist(), drawn.row.tolist(), strict=True)]
-    return back, drawn.values["v"], drawn.rows
+    sampled = sample.sampled_rows()
+    back = [names[parts[s][0] + r] for s, r in zip(sampled.shard.tolist(), sampled.row.tolist(), strict=True)]
+    return back, sampled.values["v"], sampled.rows
 
 
 @settings(deadline=None, max_examples=40)
@@ -52,8 +52,8 @@ def test_a_sample_is_the_same_however_the_pool_is_cut(cuts: list[int], limit: in
 
 
 def test_a_sample_of_nothing_is_empty() -> None:
-    drawn = Sample(["v"]).drawn()
-    assert (len(drawn), drawn.rows, drawn.exact) == (0, 0, True)
+    sampled = RowSampler(["v"]).sampled_rows()
+    assert (len(sampled), sampled.rows, sampled.exact) == (0, 0, True)
 
 
 def test_a_sample_spreads_evenly_over_the_uid_space() -> None:
@@ -156,13 +156,13 @@ def test_picks_do_not_depend_on_shards_and_differ_by_seed() -> None:
     names = uids(400)
 
     def picked(cuts: list[int], seed: str) -> list[str]:
-        sample = Sample([], 1_000)
+        sample = RowSampler([], 1_000)
         parts = list(zip([0, *cuts], [*cuts, 400], strict=True))
         for shard, (a, b) in enumerate(parts):
             sample.add(shard, pa.array(names[a:b], pa.string()), {})
-        drawn = sample.drawn()
-        rows = pick(drawn, np.arange(0, 400, 2), 5, seed)
-        return [names[parts[drawn.shard[i]][0] + drawn.row[i]] for i in rows]
+        sampled = sample.sampled_rows()
+        rows = pick(sampled, np.arange(0, 400, 2), 5, seed)
+        return [names[parts[sampled.shard[i]][0] + sampled.row[i]] for i in rows]
 
     assert picked([], "a") == picked([13, 200, 201], "a")
     assert picked([], "a") != picked([], "b")

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.config.loading import check
 from curate.config.models import EmbedSettings, ScoreSettings
-from curate.config.scorers import TextScorer
+from curate.config.scorers.cluster import ClusterScorer
+from curate.config.scorers.text import TextScorer
 from curate.dataset import layout
 from curate.dataset.family import CANDIDATES, Family
 from curate.dataset.records import RecordStore
@@ -26,7 +27,7 @@ from curate.dataset.workspace import Workspace
 from curate.engine.plan import make_plan
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
-from curate.score.sheet.only import named
+from curate.score.selection import select_stages
 from curate.score.sheet.scan import Column, scan
 from curate.score.sheet.stage import SheetStage, sheet_stages
 from curate.score.stage import ScoreStage, score_stages
@@ -220,6 +221,21 @@ def test_missing_scores_are_counted_with_their_reasons(tmp_path: Path) -> None:
     assert 'id="text_reason"' in text
 
 
+def test_cosines_are_shown_within_what_a_cosine_can_be(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path))
+    values = pa.array([-1.0009, -0.5, 0.25, 0.5, 0.75, 1.0009], pa.float32())
+    one_shard(workspace, samples(6), {"text_similarity": values, "text_other": values})
+    embed = EmbedSettings.model_validate({"models": {"m": {"model": "demo"}}})
+    score = ScoreStage("text", ClusterScorer(type="cluster", model="m", clusters=2), embed)
+    text = made(workspace, SheetStage(score, TextScorer(type="text"), per_band=3, blur=None))
+    cosines, others = (re.split(r"(?=<section)", text)[i] for i in (1, 2))
+    shown = re.compile(r">[^<>]*1\.001[^<>]*<")
+    assert 'id="text_similarity"' in cosines
+    assert not shown.search(cosines)
+    assert "1.0009" in cosines, "the rule is about what is stored"
+    assert shown.search(others)
+
+
 def test_a_missing_embedding_is_the_reason(tmp_path: Path) -> None:
     workspace = Workspace(str(tmp_path))
     rows = samples(3)
@@ -323,11 +339,11 @@ def test_only_takes_the_named_scorers() -> None:
         {"scorers": {"text": {"type": "text"}, "size": {"type": "image"}, "words": {"type": "text"}}}
     )
     stages = score_stages(settings, EmbedSettings())
-    assert [s.name for s in named(stages, ["words", "text"])] == ["score/text", "score/words"]
-    assert [s.name for s in named(stages, [])] == ["score/text", "score/size", "score/words"]
-    assert [s.name for s in sheet_stages(named(stages, ["size"]), settings)] == ["sheet/size"]
+    assert [s.name for s in select_stages(stages, ["words", "text"])] == ["score/text", "score/words"]
+    assert [s.name for s in select_stages(stages, [])] == ["score/text", "score/size", "score/words"]
+    assert [s.name for s in sheet_stages(select_stages(stages, ["size"]), settings)] == ["sheet/size"]
     with pytest.raises(UserError, match="did you mean 'text'"):
-        named(stages, ["txt"])
+        select_stages(stages, ["txt"])
     with pytest.raises(UserError, match="none defined"):
         sheet_stages([], settings)
 

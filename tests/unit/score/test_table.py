@@ -11,9 +11,9 @@ import pytest
 
 from curate.dataset.records import RecordStore
 from curate.errors import ConfigError, UserError
-from curate.score.scorers import scorer_of
+from curate.score.contract import make_scorer
+from curate.score.kinds.table import read_range
 from curate.score.stage import ScoreStage
-from curate.score.table import read_range
 from tests.unit.embed.clip_shards import run_stage
 from tests.unit.score.vector_shards import EMBED, Pool, settings
 
@@ -108,7 +108,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ]
     for facts, words in cases:
         with pytest.raises(UserError, match=rf"^score\.scorers\.t\.{words}"):
-            scorer_of("t", settings(t={"type": "table", **facts})["t"])
+            make_scorer("t", settings(t={"type": "table", **facts})["t"])
     with pytest.raises(ConfigError, match="a column is named twice"):
         settings(t={"type": "table", "paths": good, "columns": ["v", "v"]})
 
@@ -116,11 +116,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_other_bytes_are_other_scores(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", ["0" * 32], v=[1.0])
     facts = {"type": "table", "paths": path, "columns": ["v"]}
-    before = scorer_of("t", settings(t=facts)["t"]).facts
+    before = make_scorer("t", settings(t=facts)["t"]).facts
     write(tmp_path / "moved.parquet", ["0" * 32], v=[1.0])
-    moved = scorer_of("t", settings(t={**facts, "paths": str(tmp_path / "moved.parquet")})["t"]).facts
+    moved = make_scorer("t", settings(t={**facts, "paths": str(tmp_path / "moved.parquet")})["t"]).facts
     write(tmp_path / "a.parquet", ["0" * 32], v=[2.0])
-    after = scorer_of("t", settings(t=facts)["t"]).facts
+    after = make_scorer("t", settings(t=facts)["t"]).facts
     assert before == moved
     assert before != after
 

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 
 from curate.config.models import EmbedSettings
-from curate.config.scorers import TextClassifierScorer
+from curate.config.scorers.text_classifier import TextClassifierScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.plan import make_plan
 from curate.errors import UserError
 from curate.score.contract import Shard
+from curate.score.kinds.text_classifier import DETOXIFY, TextClassifier, load
 from curate.score.stage import ScoreStage
-from curate.score.text_classifier import DETOXIFY, TextClassifier, load
 from tests.unit.embed.clip_shards import dataset, run_stage, samples
 
 torch = pytest.importorskip("torch")

@@ -11,14 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.config.models import EmbedSettings
-from curate.config.scorers import TextScorer, WordsScorer
+from curate.config.scorers.text import TextScorer
+from curate.config.scorers.words import WordsScorer
 from curate.dataset.family import Family
 from curate.dataset.records import RecordStore
 from curate.dataset.workspace import Workspace
 from curate.engine.plan import make_plan
 from curate.errors import UserError
+from curate.score.kinds.words import Matcher, Words, folded, is_word, parse_list, score_words
 from curate.score.stage import ScoreStage
-from curate.score.words import Matcher, Words, folded, is_word, parse_list, score_words
 from tests.unit.embed.clip_shards import dataset, run_stage, samples
 
 UNSPACED = ("THAI ", "LAO ", "TIBETAN ", "MYANMAR ", "KHMER ", "CJK ", "HIRAGANA ", "KATAKANA ", "BOPOMOFO ")
@@ -111,7 +112,7 @@ def test_languages_choose_their_lists() -> None:
     matchers = {None: Matcher(["gift", "bad"]), "de": Matcher(["gift"]), "en": Matcher(["bad"])}
     texts = ["a gift", "a gift", "Gift", "bad gift bad", None, "gift"]
     codes = ["en", "de", "de-AT", None, "en", "fr"]
-    table = score_words(texts, codes, matchers)
+    table = pa.table(score_words(texts, codes, matchers))
     assert table["count"].to_pylist() == [0, 1, 1, 3, None, 1]
     assert table["distinct"].to_pylist() == [0, 1, 1, 2, None, 1]
     assert table["first"].to_pylist() == [None, "gift", "gift", "bad", None, "gift"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from curate.clip.vectors import write_vectors
 from curate.config.loading import check
 from curate.config.models import EmbedSettings
-from curate.config.scorers import ScorerSettings
+from curate.config.scorers.base import ScorerSettings
 from curate.dataset import layout
 from curate.dataset.family import Family
 from curate.dataset.uid import shard_of, uid_of

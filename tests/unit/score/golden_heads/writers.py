@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from curate.score.heads.bundle import crc32c, masked
+from curate.score.heads.formats.leveldb import crc32c, mask_crc
 
 
 def unit(rows: int, dim: int, seed: int) -> np.ndarray:
@@ -134,7 +134,7 @@ def _append(out: bytes, entries: Mapping[bytes, bytes], restart: int) -> tuple[b
     restarts = restarts or [0]
     block += struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
     handle = varint(len(out)) + varint(len(block))
-    return out + block + b"\0" + struct.pack("<I", masked(crc32c(block + b"\0"))), handle
+    return out + block + b"\0" + struct.pack("<I", mask_crc(crc32c(block + b"\0"))), handle
 
 
 def bundle(tensors: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
@@ -143,7 +143,7 @@ def bundle(tensors: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
     for name in sorted(tensors):
         raw = tensors[name].astype("<f4").tobytes()
         entry = field(1, 1) + field(2, shape(tensors[name].shape)) + field(4, len(data)) + field(5, len(raw))
-        entry += varint(6 << 3 | 5) + struct.pack("<I", masked(crc32c(raw)))
+        entry += varint(6 << 3 | 5) + struct.pack("<I", mask_crc(crc32c(raw)))
         entries[f"{name}/.ATTRIBUTES/VARIABLE_VALUE".encode()] = entry
         data += raw
     return table(entries), data
