@@ -29,10 +29,7 @@ def located(model: type[BaseModel], data: Any, loc: KeyPath) -> tuple[KeyPath, t
     annotation: Any = model
     owner: type[BaseModel] | None = None
     for part in loc:
-        members = [m for m in get_args(unwrapped(annotation)) if _is_union(annotation) and _is_model(m)]
-        if members:  # told apart by `type`, which pydantic puts between the keys
-            annotation = next((m for m in members if part in _literals(m)), None)
-        elif _is_union(annotation):
+        if _is_union(annotation):  # pydantic puts the member's type between the keys
             annotation = None
         else:
             path.append(part)
@@ -104,8 +101,3 @@ def _is_union(annotation: Any) -> bool:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _literals(model: type[BaseModel]) -> tuple[Any, ...]:
-    field = model.model_fields.get("type")
-    return get_args(field.annotation) if field else ()

@@ -59,15 +59,13 @@ def _explain(
     """A line on what is wrong at one place."""
     error = errors[0]
     path, owner = located(model, data, place_of(error))
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        path = (*path, error["ctx"]["discriminator"].strip("'"))
     key = ".".join(path[:-1] if of_a_key(error) else path)
     place = where(path, places, source)
     if error["type"] == "extra_forbidden":
         names = keys_of(owner) if owner else []
         hint = nearest(path[-1], names) or (f"keys here: {', '.join(names)}" if names else "")
         return f"{place}: unknown key '{key}'{_hint(hint)}"
-    if error["type"] in ("missing", "union_tag_not_found"):
+    if error["type"] == "missing":
         return f"{place}: missing key '{key}'{_hint(_example(path, owner))}"
     message = complaint(errors)
     if (

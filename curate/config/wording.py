@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
@@ -31,7 +30,6 @@ _EXPECTED = {
 }
 """Pydantic's type of an error → what should stand there."""
 
-_QUOTED = "'([^']*)'"
 
 _OF_A_KEY = "[key]"
 """Pydantic's last part of a location, where not the value is at fault but its key."""
@@ -56,9 +54,6 @@ def complaint(errors: Sequence[ErrorDetails]) -> str:
         return f"{shown(value)} is not a name: {_rules_of_a_name(context.get('pattern'))}"
     if kind in ("value_error", "unknown_kind"):
         return message
-    if kind == "union_tag_invalid":
-        tag, tags = context["tag"], context["expected_tags"]
-        return f"{nearest(tag, re.findall(_QUOTED, tags))} '{tag}' is none of {tags}".lstrip()
     if kind in ("too_short", "string_too_short") and not value:
         return "is empty; give at least one" if kind == "too_short" else "is empty"
     expected = list(dict.fromkeys(_EXPECTED[e["type"]] for e in errors if e["type"] in _EXPECTED))

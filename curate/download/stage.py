@@ -22,11 +22,12 @@ from curate.download.opener import Opener, proxy_of
 from curate.download.reasons import classify, describe, tidy
 from curate.download.resize import Picture, Shrinker
 from curate.download.window import ordered_map
-from curate.download.writer import ShardWriter
+from curate.download.writer import ShardWriter, stored_name, table_schema
 from curate.engine.reporting import report
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import ConfigError, DataError
 from curate.reasons import DownloadReason
+from curate.samples.columns import HIDDEN_IMAGE_COLUMNS, Column, PlannedColumns
 
 BATCH_ROWS = 1_024
 """Candidates read at a time."""
@@ -98,6 +99,16 @@ class DownloadStage(Stage):
         _validate(settings)
         self.config = settings
         self.settings = settings.facts()
+
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """Those of the candidates under their names in the image table, and what is known of a picture."""
+        schema = table_schema(pa.schema([(name, column.type) for name, column in planned.items()]))
+        planned.clear()
+        for name, kind in zip(schema.names, schema.types, strict=True):
+            if name not in HIDDEN_IMAGE_COLUMNS:
+                planned[name] = Column(IMAGES, name, kind)
+        planned["text"] = Column(IMAGES, "caption", pa.string())
+        planned.untyped = {stored_name(name) for name in planned.untyped}
 
     def units(self, workspace: Workspace) -> Iterable[Unit]:
         """One unit per shard of candidates."""

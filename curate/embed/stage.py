@@ -22,7 +22,7 @@ from curate.embed.encoding import Embedded, embed
 from curate.embed.writing import write_embeddings
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
-from curate.samples.columns import columns_of, read_samples
+from curate.samples.columns import PlannedColumns, columns_of, read_samples
 
 
 class EmbedStage(Stage):
@@ -40,7 +40,12 @@ class EmbedStage(Stage):
         self.name = f"embed/{alias}"
         self.settings = settings.facts()
 
-    def preflight(self, workspace: Workspace) -> Iterator[str]:
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """The similarity, where images and texts are embedded."""
+        if {"image", "text"} <= set(self.model.modalities):
+            planned.add_embeddings(self.alias)
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
         """Whether the weights can be had, and a CUDA device where the settings insist on one."""
         check(self.model)
         if self.model.device == "cuda":

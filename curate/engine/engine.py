@@ -30,7 +30,9 @@ from curate.engine.reporting import Send, reporting
 from curate.engine.stage import Outcome, Stage
 from curate.errors import BudgetExceededError, DataError, IncompleteError, UserError
 from curate.reasons import with_fix
+from curate.samples.columns import PlannedColumns
 from curate.terminal import escaped
+from curate.verbs import VERBS
 
 INPUTS_KEPT = 16
 """Inputs named in a record; its digest covers all."""
@@ -100,12 +102,15 @@ class Engine:
             UserError: something will stop the run; a line for each problem.
         """
         found = list(check_cluster(self.settings)) if any(not stage.inline for stage in stages) else []
+        planned = PlannedColumns() if stages and stages[0].verb == next(iter(VERBS)) else None
         for stage in stages:
             try:
                 with extras.named(stage.name):
-                    found += stage.preflight(self.workspace)
+                    found += stage.preflight(self.workspace, planned)
             except UserError as error:
                 found.append(str(error))
+            if planned is not None:
+                stage.plan_columns(planned)
         if found:
             raise UserError("\n".join(dict.fromkeys(found)))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from curate.dataset.workspace import FileRef, Workspace
+from curate.samples.columns import PlannedColumns
 from curate.verbs import verb_of
 
 
@@ -83,11 +84,19 @@ class Stage(ABC):
         """
         return
 
-    def preflight(self, workspace: Workspace) -> Iterable[str]:
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """Add the columns of the samples that this stage will make to those of the stages before it."""
+        return
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterable[str]:
         """What will stop this stage, as far as it can be told before any stage of the run has worked.
 
         Called for all stages of a run, in the driver. Sources and weights are asked for, once and not for
         long; nothing is fetched. What only the stages before can tell is for ``check``.
+
+        Args:
+            planned: the columns that all stages before this one will make; None when the run does not begin
+                with the sources, so that the workspace has them.
 
         Returns:
             One line for each problem: the key, and the fix. A ``UserError`` that is raised is one as well.

@@ -26,7 +26,7 @@ from curate.rules.learning import learn
 from curate.rules.logic import Copies, Mask
 from curate.rules.program import Program, compile_experiment
 from curate.rules.settings import settings_of
-from curate.samples.columns import Column
+from curate.samples.columns import Column, PlannedColumns
 from curate.samples.database import Database, open_database, reading_folder
 from curate.samples.pool import Batch
 from curate.samples.sorting import SortedPool, in_uid_order
@@ -77,6 +77,21 @@ class FilterStage(Stage):
         accounting = {} if account_by is None else {"account_by": list(account_by)}
         source = {"tables": tables.facts()} if tables is not None else {}
         self.settings = {**self.selecting, **accounting, **source}
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
+        """Whether the rules can be compiled for the columns that will be there.
+
+        An experiment that names a column whose type only its file tells is left to ``check``.
+        """
+        if planned is None or self.tables is not None:
+            return
+        with reading_folder() as scratch, open_database(scratch) as connection:
+            try:
+                compile_experiment(self.experiment_name, self.experiment, planned, connection)
+            except UserError as error:
+                said = str(error)
+                if not any(name in said for name in planned.untyped):
+                    yield said
 
     def check(self, workspace: Workspace) -> None:
         """Compile the rules, when there are samples yet.

@@ -17,12 +17,13 @@ from curate.dataset.workspace import FileRef, Workspace, ref_of
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import UserError
 from curate.index.about import FORMAT, caveat, index_facts
-from curate.index.build import Built, build, is_exact, new_index, save
+from curate.index.build import Built, build, faiss_module, is_exact, new_index, save
 from curate.index.model import load_fitting, settings_from
 from curate.index.queries import COUNT, KEY, KINDS, Queries, QueryKind, digest_of, texts_of
 from curate.index.recall import Exact, Rows
 from curate.index.rows import Plan, blocks, empty_uids, gather, plan_rows, sample_rows
 from curate.index.types import index_type
+from curate.samples.columns import PlannedColumns
 
 UNIT = "index"
 
@@ -60,6 +61,22 @@ class IndexStage(Stage):
     def check(self, workspace: Workspace) -> None:
         """The file of ``index.queries`` can be read."""
         texts_of(self.index.queries, self.index.seed)
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
+        """Whether faiss understands the type of index, for vectors of any usual length."""
+        if self.index.type == "auto":
+            return
+        faiss = faiss_module()
+        said = ""
+        for dim in (512, 768, 1024, 1152):
+            try:
+                faiss.index_factory(dim, self.index.type)
+            except RuntimeError as error:
+                said = str(error)
+            else:
+                return
+        why = said.rpartition(": ")[2] or "not understood"
+        yield f"index.type: '{self.index.type}' is no index of faiss ({why}); e.g. IVF1024,Flat or HNSW32"
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """One unit once there is a selection."""

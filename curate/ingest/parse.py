@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from curate.config.base import fingerprint
 from curate.config.models import IngestSettings, SourceSettings
 from curate.dataset import layout
+from curate.dataset.family import CANDIDATES
 from curate.dataset.workspace import FileRef, Workspace
 from curate.engine.reporting import report
 from curate.engine.stage import Outcome, Stage, Unit
@@ -30,6 +31,7 @@ from curate.ingest.unpack import BYTES_LOST
 from curate.ingest.wat import iter_wat_batches
 from curate.network import why_not_url
 from curate.reasons import IngestReason
+from curate.samples.columns import Column, PlannedColumns
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,16 @@ class ParseStage(Stage):
         self.ingest = settings
         self.settings = {k: v for k, v in settings.facts().items() if k not in ACT_ELSEWHERE}
 
-    def preflight(self, workspace: Workspace) -> Iterator[str]:
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """The candidates: what every source gives, the languages, and what tables carry along."""
+        kinds = {"uid": pa.string(), **CANDIDATE_COLUMNS}
+        if self.ingest.languages is not None:
+            kinds |= {"lang": pa.string(), "lang_score": pa.float32()}
+        planned.update({name: Column(CANDIDATES, name, kind) for name, kind in kinds.items()})
+        for source in self.ingest.sources:
+            planned.untyped |= {column.partition(":")[0] for column in source.extra_columns} - kinds.keys()
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
         """Whether every source is there: what it names is listed, and one file of it is asked for."""
         for number, source in enumerate(self.ingest.sources):
             place = f"ingest.sources.{number}.paths"

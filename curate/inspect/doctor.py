@@ -62,6 +62,21 @@ def examine_config(config: PipelineConfig, workspace: Workspace) -> Iterator[Fin
         yield Finding("problem", "config", line)
     if not problems:
         yield Finding("ok", "config", "sources, weights, files, columns and cluster are as the config says")
+        yield _room(config, workspace)
+
+
+def _room(config: PipelineConfig, workspace: Workspace) -> Finding:
+    from curate.inspect.room import estimate
+
+    found, free = estimate(config), workspace.store.free_bytes()
+    if found.pairs is None or found.size is None:
+        return Finding("note", "room", "cannot be told before the sources are read")
+    said = f"about {found.pairs:,} pairs, so about {size_text(found.size)} without exports"
+    if free is None:
+        return Finding("ok", "room", said)
+    level = "problem" if found.size > free else "ok"
+    fix = "another workspace, or fewer sources" if level == "problem" else ""
+    return Finding(level, "room", f"{said}; {size_text(free)} are free", fix)
 
 
 def _python() -> Finding:

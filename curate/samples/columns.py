@@ -35,6 +35,30 @@ class Column:
     type: pa.DataType
 
 
+class PlannedColumns(dict[str, Column]):
+    """The columns that the stages of a run will make, as far as can be told before any of them works.
+
+    Attributes:
+        untyped: names of columns that will be there, and whose types only their files tell. One that ends in
+            ``_`` stands for all that begin with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.untyped: set[str] = set()
+
+    def may_have(self, name: str) -> bool:
+        """Whether there may be a column of that name, of whatever type."""
+        prefixes = (known for known in self.untyped if known.endswith("_"))
+        return name in self or name in self.untyped or name.startswith(tuple(prefixes))
+
+    def add_embeddings(self, model: str) -> None:
+        """The similarity of a model; that of the first one is ``similarity``."""
+        column = Column(Family.embeddings(model), "similarity", pa.float32())
+        self[f"{model}_similarity"] = column
+        self.setdefault("similarity", column)
+
+
 def columns_of(
     workspace: Workspace, shard: str, models: Sequence[str], scorers: Iterable[str]
 ) -> dict[str, Column]:

@@ -22,6 +22,7 @@ from curate.dataset.records import RecordStore
 from curate.dataset.workspace import FileRef, Workspace
 from curate.engine.stage import Outcome, Stage, Unit, in_one_pass
 from curate.errors import UserError
+from curate.samples.columns import Column, PlannedColumns, need
 from curate.score.contract import Columns, ColumnScorer, PixelScorer, Scorer, Shard, make_scorer
 from curate.score.inputs import find_needs, input_files, open_shard, read_learned
 from curate.score.pixels import show_images
@@ -113,6 +114,24 @@ class LearnStage(_ScorerStage):
 
 class ScoreStage(_ScorerStage):
     """One unit per shard, with only the files that the scorer reads."""
+
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """Its own."""
+        if self.scorer.outputs is None:
+            planned.untyped.add(f"{self.scorer_name}_")
+            return
+        for field in self.scorer.outputs:
+            name = f"{self.scorer_name}_{field.name}"
+            planned[name] = Column(Family.scores(self.scorer_name), name, field.type)
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
+        """Whether something makes the columns that it reads."""
+        for column in self.scorer.columns if planned is not None else ():
+            if planned is not None and not planned.may_have(column):
+                try:
+                    need(planned, column, self.place)
+                except UserError as error:
+                    yield str(error)
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """The shards whose files are committed; none before the scorer has learned what it must."""

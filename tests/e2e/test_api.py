@@ -132,7 +132,8 @@ def test_mistakes_are_errors_in_words(ds: Dataset, ask: object, said: str) -> No
 def test_a_run_without_a_console(copy_of: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = curate.open(copy_of).config
     experiments = {"wide": {"rules": {"wide": "width >= height"}}}
-    facts = {**config.model_dump(mode="json"), "filter": {"experiments": experiments}, "run": {"workers": 1}}
+    facts = {**config.model_dump(mode="json"), "workspace": str(copy_of), "run": {"workers": 1}}
+    facts["filter"] = {"experiments": experiments}
     facts |= {section: {"experiments": None} for section in ("index", "export", "report")}
     ds = curate.run(facts, stages=["filter"])
     assert capsys.readouterr() == ("", "")

@@ -20,6 +20,7 @@ from curate.config.models import ModelSettings
 from curate.dataset.uid import SUBSET_DTYPE
 from curate.dataset.workspace import Workspace
 from curate.engine.engine import Engine
+from curate.errors import UserError
 from curate.pipeline import build
 from tests.e2e.conftest import Run, fingerprints
 from tests.unit.embed.stored_pools import Row, rows_of, write_clip_retrieval, write_datacomp
@@ -265,7 +266,9 @@ def test_a_pool_may_get_its_images_later(tmp_path: Path) -> None:
     run_verbs(facts, *verbs)
     assert len(selected(tmp_path / "work", "long")) == 40
     proxy = {"proxy": "http://127.0.0.1:9", "timeout": 5, "retries": 0}
-    run_verbs({**facts, "download": proxy}, *verbs)
+    with pytest.raises(UserError, match=r"none of 40 rows is left(.|\n)*connection 40: download.proxy"):
+        run_verbs({**facts, "download": proxy}, *verbs)
+    run_verbs({**facts, "download": proxy}, "score", "filter")
     assert selected(tmp_path / "work", "long") == []
     run_verbs(facts, *verbs)
     assert len(selected(tmp_path / "work", "long")) == 40

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.clip.sources import check
 from curate.clip.vectors import STORED, Vectors
 from curate.config.base import fingerprint
 from curate.config.models import ModelSettings
@@ -38,7 +39,7 @@ from curate.embed.writing import write_embeddings
 from curate.engine.stage import Outcome, Stage, Unit
 from curate.errors import DataError, UserError
 from curate.reasons import EmbedReason
-from curate.samples.columns import columns_of, read_samples
+from curate.samples.columns import PlannedColumns, columns_of, read_samples
 
 UNIT_BYTES = 1 << 30
 """Small files of a source are one unit of work up to about this size."""
@@ -63,6 +64,13 @@ class SortStage(Stage):
     def verb(self) -> str:
         """Sorting is the first half of ``embed``."""
         return "embed"
+
+    def preflight(self, workspace: Workspace, planned: PlannedColumns | None) -> Iterator[str]:
+        """Whether the files are there, and the weights if a path names them: a search will want those."""
+        find_parts(self.model, self.place)
+        if self.model.model.startswith("local-dir:") or "/" in (self.model.pretrained or ""):
+            check(self.model)
+        return iter(())
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """Files in groups, once the shards are known; a group is named after its files."""
@@ -207,6 +215,11 @@ class JoinStage(Stage):
         self.place = f"embed.models.{alias}"
         self.name = f"embed/{alias}"
         self.settings = settings.facts()
+
+    def plan_columns(self, planned: PlannedColumns) -> None:
+        """The similarity, where there are vectors of images and texts."""
+        if {"image", "text"} <= set(self.model.modalities):
+            planned.add_embeddings(self.alias)
 
     def units(self, workspace: Workspace) -> Iterator[Unit]:
         """The shards whose samples are known, once the source is sorted."""

@@ -41,6 +41,22 @@ def single_cut(tree: Node) -> Cut | None:
     return found[0] if len(found) == 1 else None
 
 
+def compared_names(tree: Any) -> Iterator[tuple[str, str]]:
+    """Pairs of bare names that a tree compares for equality: ``a = b``, ``a IN (b, c)``; each both ways."""
+    for node in nodes(tree):
+        kind = str(node.get("type"))
+        if kind in ("COMPARE_EQUAL", "COMPARE_NOTEQUAL"):
+            sides = [node["left"], node["right"]]
+        elif kind in ("COMPARE_IN", "COMPARE_NOT_IN"):
+            sides = node["children"]
+        else:
+            continue
+        names = [_name(side) for side in sides]
+        for other in names[1:]:
+            if names[0] is not None and other is not None:
+                yield from ((names[0], other), (other, names[0]))
+
+
 def nodes(tree: Any) -> Iterator[Node]:
     """All expression nodes in a tree, outermost first."""
     if isinstance(tree, dict):

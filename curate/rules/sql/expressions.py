@@ -6,6 +6,7 @@ expression uses, its binder says which type comes out.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import re
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 
 from curate.errors import UserError
 from curate.rules.cuts import Cut, Operator
-from curate.rules.sql.comparisons import cuts_in, is_column, nodes, single_cut
+from curate.rules.sql.comparisons import compared_names, cuts_in, is_column, nodes, single_cut
 from curate.samples.columns import Column, need
 from curate.samples.database import Database, one_line, registered, select, sql_error
 from curate.samples.types import plain_type, scan_type
@@ -146,6 +147,7 @@ class Checker:
         self._walk(tree, used, place, trail=())
         # A lambda's argument may have the name of a column that is used elsewhere: rather read one too many.
         wanted = {n for n in used.names if n not in used.parameters or n in self.columns}
+        self._refuse_bare_words(tree, place)
         names = sorted({self._stored_name(n, place) for n in wanted})
         kind = self._bind(text, names, place)
         if want == "condition" and kind != "BOOLEAN":
@@ -288,6 +290,18 @@ class Checker:
                 raise UserError(f"{place}: {name}() is not possible: it is not the same at every run")
         if (kinds and not kinds & {"scalar", "macro"}) or name == "unnest":
             raise UserError(f"{place}: {name}() is not possible: a rule gives one value for its own row")
+
+    def _refuse_bare_words(self, tree: Any, place: str) -> None:
+        """Say what ``lang = en`` and ``lang = "en"`` lack: to SQL both name a column."""
+        known = {name.lower(): name for name in self.columns}
+        for name, word in compared_names(tree):
+            column = known.get(name.lower())
+            if column is None or not pa.types.is_string(plain_type(self.columns[column].type)):
+                continue
+            if not difflib.get_close_matches(word.lower(), known, cutoff=0.75):
+                raise UserError(
+                    f"{place}: unknown column '{word}'; a text wants single quotes: {column} = '{word}'"
+                )
 
     def _stored_name(self, name: str, place: str) -> str:
         """SQL names ignore case; the stored one is what has to be read."""

@@ -387,7 +387,7 @@ class TestRuns:
         preview = CliRunner().invoke(app, ["filter", str(path), "--grid", "--dry-run"])
         assert (preview.exit_code, preview.stdout) == (0, "")
         for arguments, message in (
-            (["--only", "h"], "goes with --grid"),
+            (["--only", "h"], "no experiment named 'h'"),
             (["--grid", "--frozen", "x"], "do not go together"),
             (["--grid", "--only", "x"], "no grid named 'x'"),
         ):
